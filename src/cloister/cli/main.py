@@ -1,0 +1,86 @@
+"""``cloister``: one command, one verb a file; only the chosen verb's module is imported."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from cloister import __version__
+from cloister.errors import CloisterError
+
+VERBS = {
+    "setup": "prepare this host: system packages, VMM jail, guest kit, root of trust, KMS account",
+    "doctor": "check every precondition and say how to mend what is missing",
+    "demo": "run the whole loop: build, boot, attest, release a secret to that code and to nothing else",
+    "kit": "the guest kit (kernel, init, command line): build, list, use, export, import",
+    "image": "enclave images: build, describe, measure",
+    "attestation": "attestation documents: verify",
+    "kms": "the key service: serve it, read its decisions",
+    "completion": "print a completion script for your shell",
+}
+
+
+class Verb(Protocol):
+    """What a verb's module offers."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it and return the exit code."""
+
+
+def load_verb(name: str) -> Verb:
+    """Import the module that implements a verb."""
+    module: Verb = importlib.import_module(f"cloister.cli.{name}")  # type: ignore[assignment]
+    return module
+
+
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser, complete for the chosen verb, or for all of them when ``chosen`` is ``"*"``."""
+    parser = argparse.ArgumentParser(
+        prog="cloister",
+        description="An open implementation of AWS Nitro Enclaves for any Linux machine.",
+        epilog="Start with 'cloister setup', then 'cloister demo'. nitro-cli and vsock-proxy take AWS's own grammar.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", "-V", action="version", version=f"cloister {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, summary in VERBS.items():
+        wanted = chosen in (name, "*")
+        description = load_verb(name).HELP if wanted else None
+        verb_parser = verbs.add_parser(
+            name,
+            help=summary,
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if wanted:
+            load_verb(name).add_arguments(verb_parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    args = build_parser(chosen).parse_args(words)
+    try:
+        return load_verb(args.verb).run(args)
+    except CloisterError as error:
+        print(f"cloister: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print("cloister: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
