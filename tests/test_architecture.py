@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "packages": "places",
     "trust": "pki places attestation nsm",
     "kit": "packages places",
+    "rootfs": "packages places",
     "vmm": "places",
     "build": "eif measure pki kit",
     "control": "transport places",
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "kms": "aws attestation cms pki pcrs cose places",
     "proxy": "transport",
     "sdk": "nsm attestation cms cose aws transport",
-    "setup": "packages kit vmm trust kms places build",
+    "setup": "packages kit vmm rootfs trust kms places build",
     "cli": "*",
 }  # fmt: skip
 
