@@ -1,8 +1,10 @@
 """What every test may ask for."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_VECTORS = REPOSITORY.parent / "shared" / "vectors"
@@ -12,5 +14,32 @@ SHARED_VECTORS = REPOSITORY.parent / "shared" / "vectors"
 def shared_vectors() -> Path:
     """Genuine AWS bytes, which live beside the repository and are never committed."""
     if not SHARED_VECTORS.is_dir():
-        pytest.skip(f"genuine vectors are absent: {SHARED_VECTORS.name} directory not found beside the repository")
+        pytest.skip(
+            f"genuine vectors are absent: {SHARED_VECTORS.name} directory not found beside the repository"
+        )
     return SHARED_VECTORS
+
+
+# A skip is not a pass: CI fails on one whose reason is not in this list.
+EXPECTED_SKIPS = ("genuine vectors are absent",)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Under CI an unexpected skip fails the run."""
+    if os.environ.get("CI") != "true" or exitstatus != 0:
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    reasons = [
+        str(report.longrepr[2]).removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])
+    ]
+    unexpected = [reason for reason in reasons if not reason.startswith(EXPECTED_SKIPS)]
+    if unexpected:
+        reporter.write_line(f"unexpected skips: {unexpected}", red=True)
+        session.exitstatus = 1
+
+
+settings.register_profile("quick", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=20_000)
+settings.load_profile("quick")

@@ -37,10 +37,15 @@ MAY_IMPORT = {
     "cli": "*",
 }  # fmt: skip
 
-PURE = set("errors pcrs cose cms vsock aws pki eif measure attestation nsm".split())
-WORLD = set(
-    "asyncio http multiprocessing os random secrets select shutil socket subprocess tempfile threading time urllib uuid".split()
-)
+PURE = {"errors", "pcrs", "cose", "cms", "vsock", "aws", "pki", "eif", "measure", "attestation", "nsm"}
+WORLD = {"asyncio", "http", "multiprocessing", "os", "random", "secrets", "select", "shutil", "socket"} | {
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib",
+    "uuid",
+}
 NOT_ROOMS = ("__init__", "__main__", "examples", "guest")
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "base", "manager", "handler", "data", "misc"}
 
@@ -64,7 +69,9 @@ def imported(path: Path) -> Iterator[str]:
 
 FILES = [path for path in sorted(SRC.rglob("*.py")) if "examples" not in path.relative_to(SRC).parts]
 MODULES = [
-    pytest.param(room_of(path), path, id=str(path.relative_to(SRC))) for path in FILES if room_of(path) not in NOT_ROOMS
+    pytest.param(room_of(path), path, id=str(path.relative_to(SRC)))
+    for path in FILES
+    if room_of(path) not in NOT_ROOMS
 ]
 
 

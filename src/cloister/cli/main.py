@@ -35,7 +35,7 @@ class Verb(Protocol):
 
 def load_verb(name: str) -> Verb:
     """Import the module that implements a verb."""
-    module: Verb = importlib.import_module(f"cloister.cli.{name}")  # type: ignore[assignment]
+    module: Verb = importlib.import_module(f"cloister.cli.{name}")
     return module
 
 
@@ -44,7 +44,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cloister",
         description="An open implementation of AWS Nitro Enclaves for any Linux machine.",
-        epilog="Start with 'cloister setup', then 'cloister demo'. nitro-cli and vsock-proxy take AWS's own grammar.",
+        epilog="Start with 'cloister setup', then 'cloister demo'. nitro-cli and vsock-proxy are AWS's own grammar.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", "-V", action="version", version=f"cloister {__version__}")

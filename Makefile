@@ -1,0 +1,54 @@
+# One file to learn: `make demo` shows the product, `make check` is the whole check, `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+CLOISTER := $(BIN)/cloister
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check format lint types unit test soak bench fuzz clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+# Versions are pinned in constraints.txt; the stamp makes a second run free.
+.venv/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
+	  echo "make: '$(PYTHON) -m venv' failed; install python3-venv (apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
+	@echo "Installing Cloister and its pinned dependencies into .venv ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo]'
+	@touch $@
+
+setup: .venv/.installed  ## prepare this host: packages, jail, guest kit, root of trust
+	@$(CLOISTER) setup
+
+demo: setup  ## run the main job, for real
+	@$(CLOISTER) demo
+
+check: setup format lint types test  ## everything CI runs
+
+format: .venv/.installed
+	$(BIN)/ruff format --check .
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+
+types: .venv/.installed
+	$(BIN)/mypy
+
+unit: .venv/.installed  ## the quick tests: no virtual machine
+	$(BIN)/pytest -q -m "not vm and not soak"
+
+test: setup
+	$(BIN)/pytest -q -m "not soak"
+
+soak: setup  ## 50 enclaves in sequence, counting leftovers
+	$(BIN)/pytest -q -m soak -s
+
+bench: setup  ## measure, as ratios against a rival in the same run
+	$(BIN)/python bench/run.py
+
+fuzz: setup  ## hostile bytes against every parser, for minutes
+	$(BIN)/pytest -q -m "not vm and not soak" --hypothesis-profile=long tests/eif tests/cose tests/vhost tests/nsm
+
+clean:  ## remove what make made here (caches and state of cloister setup stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
