@@ -1,7 +1,7 @@
 """nitro-cli's error model: a code from E00 to E60 that is also the exit code.
 
-Follows nitro-cli 1.5.0: the text on stderr, the link to AWS's page, and an error log file with the action that
-failed. Leaves out source lines, which the original prints for its own developers.
+Follows nitro-cli 1.5.0: the text on stderr, the link to AWS's page, and an error log file with the action
+that failed. Leaves out source lines, which the original prints for its own developers.
 """
 
 from collections.abc import Sequence
