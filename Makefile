@@ -15,7 +15,7 @@ help:  ## list the targets
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
 	  echo "make: '$(PYTHON) -m venv' failed; install python3-venv (apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
 	@echo "Installing Cloister and its pinned dependencies into .venv ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 setup: .venv/.installed  ## prepare this host: packages, jail, guest kit, root of trust
