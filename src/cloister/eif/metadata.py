@@ -1,0 +1,104 @@
+"""The metadata section: what an image says of itself, in JSON. It is not measured: decide nothing by it.
+
+Spec: nitro-tools 2.4. One key is ours, ``KitDigest``, at the top level where AWS's readers ignore what they
+do not know (decision 0021).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from cloister.eif.header import EifError
+
+MAX_METADATA: Final = 1 << 20
+"""Bytes; ``docker inspect`` of a large image is some tens of kilobytes."""
+_BUILD_KEYS: Final = ("BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildMetadata:
+    """Who built the image, when, and around which kernel."""
+
+    build_time: str
+    """RFC 3339 with ``+00:00``."""
+    build_tool: str
+    build_tool_version: str
+    operating_system: str = "Linux"
+    kernel_version: str = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMetadata:
+    """The whole section; ``docker_info`` and ``custom`` are JSON as it came."""
+
+    image_name: str
+    image_version: str
+    build: BuildMetadata
+    docker_info: Any = None
+    custom: Any = None
+    kit_digest: str | None = None
+    """SHA-256 of the guest kit, hexadecimal."""
+
+    @classmethod
+    def from_bytes(cls, data: bytes | memoryview) -> "ImageMetadata":
+        """Decode; raises EifError."""
+        if len(data) > MAX_METADATA:
+            raise EifError(f"The EIF's metadata is {len(data)} bytes long; expected at most {MAX_METADATA}.")
+        try:
+            top = json.loads(bytes(data).decode(), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise EifError(f"The EIF's metadata is not JSON: {error}.") from None
+        build = _strings(_object(top, "the metadata").get("BuildMetadata"), "BuildMetadata", _BUILD_KEYS)
+        name, version = _strings(top, "the metadata", ("ImageName", "ImageVersion"))
+        kit_digest = top.get("KitDigest")
+        if not isinstance(kit_digest, str | None):
+            raise EifError("The EIF's metadata has a KitDigest that is not a string.")
+        return cls(
+            name, version, BuildMetadata(*build), top.get("DockerInfo"), top.get("CustomMetadata"), kit_digest
+        )
+
+    def to_bytes(self) -> bytes:
+        """Encode compactly, keys in AWS's order; raises EifError when it would be too large to read back."""
+        build = (
+            self.build.build_time,
+            self.build.build_tool,
+            self.build.build_tool_version,
+            self.build.operating_system,
+            self.build.kernel_version,
+        )
+        top = {
+            "ImageName": self.image_name,
+            "ImageVersion": self.image_version,
+            "BuildMetadata": dict(zip(_BUILD_KEYS, build, strict=True)),
+            "DockerInfo": self.docker_info,
+            "CustomMetadata": self.custom,
+        }
+        if self.kit_digest is not None:
+            top["KitDigest"] = self.kit_digest
+        try:
+            data = json.dumps(top, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        except (ValueError, TypeError) as error:
+            raise EifError(f"The metadata cannot be written as JSON: {error}.") from error
+        if len(data) > MAX_METADATA:
+            raise EifError(f"The metadata would be {len(data)} bytes long; expected at most {MAX_METADATA}.")
+        return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise EifError(f"The EIF's metadata is malformed: {what} is not an object.")
+    return value
+
+
+def _strings(value: Any, what: str, keys: tuple[str, ...]) -> list[str]:
+    found = [_object(value, what).get(key) for key in keys]
+    for key, item in zip(keys, found, strict=True):
+        if not isinstance(item, str):
+            raise EifError(
+                f"The EIF's metadata is malformed: {key} is {'missing' if item is None else 'not a string'}."
+            )
+    return [item for item in found if isinstance(item, str)]
