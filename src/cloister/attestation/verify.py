@@ -1,7 +1,7 @@
 """Verify an attestation document in numbered steps, each of which refuses with its number and name.
 
 AWS's procedure (``kms-and-attestation.md`` section 3.1) and every rule of ``security-checklist.md`` section
-5.8 that one document can be held to. The caller must say which PCRs it expects, or that it judges them itself.
+5.8 that one document can be held to. The caller must say which PCRs it expects, or that it will judge them.
 Two equivalent forms of one signed statement are accepted: COSE tag 18 or none, and either of the two ECDSA
 signatures (s and n - s); so a document's bytes do not identify it. Not here: revocation, replay stores.
 """

@@ -1,8 +1,8 @@
 """The seven requests of the Nitro Secure Module and their answers, as CBOR, for both ends.
 
 Follows ``nitro-tools.md`` section 5.2: a request without fields is a text, any other a map of one name to a
-map of fields in declaration order. Readers are as lenient as AWS's: unknown fields are ignored, absent optional
-ones are null, and lengths need not be minimal; duplicates, tags and trailing bytes are refused.
+map of fields in declaration order. Readers are as lenient as AWS's: unknown fields are ignored, absent
+optional ones are null, and lengths need not be minimal; duplicates, tags and trailing bytes are refused.
 """
 
 from dataclasses import dataclass
