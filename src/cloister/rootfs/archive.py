@@ -1,7 +1,9 @@
 """The distribution's half of a lock file: pins made from an archive, and fetched from it or the cache."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from cloister.packages import Package, PackageError, PackageSource
 from cloister.places import Places
@@ -36,28 +38,64 @@ def lock_packages(
     return pins
 
 
-def fetch_packages(places: Places, lock: Lock, *, offline: bool, progress: Progress) -> list[Path]:
-    """Return the files of a lock's packages, in its order; LockError names one that left its archive."""
-    source = PackageSource(places, suites=lock.suites, architecture=lock.architecture, offline=offline)
+class Archive(Protocol):
+    """What is needed of a PackageSource to fetch pins."""
+
+    offline: bool
+
+    def update(self) -> None:
+        """Fetch the archive's indexes."""
+
+    def resolve(self, names: Sequence[str]) -> list[Package]:
+        """Return the named packages, and others, as the archive has them now."""
+
+    def fetch(self, package: Package) -> Path:
+        """Return the package's file."""
+
+    def path_of(self, package: Package) -> Path:
+        """Return where the file is once it is fetched."""
+
+
+def open_archive(places: Places, lock: Lock, *, offline: bool) -> Archive:
+    """Return the archive that a lock's packages come from."""
+    return PackageSource(places, suites=lock.suites, architecture=lock.architecture, offline=offline)
+
+
+def fetch_packages(archive: Archive, pins: Sequence[LockedPackage], *, progress: Progress) -> list[Path]:
+    """Return the files of the pinned packages, in order; LockError names one that left its archive."""
+    files = {pin: archive.path_of(_package(pin, "")) for pin in pins}
+    missing = [pin for pin, path in files.items() if not is_intact(path, pin.sha256)]
+    if missing and archive.offline:
+        raise LockError(
+            f"{missing[0].name} {missing[0].version} is not in the cache: run once without --offline"
+        )
+    if missing:
+        progress("fetching the distribution's packages")
+        archive.update()
+        found = {package.name: package for package in archive.resolve([pin.name for pin in missing])}
+        for pin in missing:
+            files[pin] = _fetch(archive, pin, found.get(pin.name))
+    return list(files.values())
+
+
+def is_intact(path: Path, sha256: str) -> bool:
+    """Whether a file is there and has this digest."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _fetch(archive: Archive, pin: LockedPackage, current: Package | None) -> Path:
+    """Fetch one pin from where the archive keeps the package's current version."""
+    if current is None:
+        raise _gone(pin)
     try:
-        cached = PackageSource(places, suites=lock.suites, architecture=lock.architecture, offline=True)
-        return cached.fetch_all([_package(pin, "") for pin in lock.packages])
+        return archive.fetch(_package(pin, _split(current)[0]))
     except PackageError as error:
-        if offline:
-            raise LockError(f"{error}") from error
-    progress("fetching the distribution's packages")
-    source.update()
-    found = {package.name: package for package in source.resolve([pin.name for pin in lock.packages])}
-    files = []
-    for pin in lock.packages:
-        if pin.name not in found:
-            raise _gone(pin)
-        archive, _ = _split(found[pin.name])
-        try:
-            files.append(source.fetch(_package(pin, archive)))
-        except PackageError as error:
-            raise _gone(pin) if found[pin.name].sha256 != pin.sha256 else error from error
-    return files
+        if current.sha256 != pin.sha256:
+            raise _gone(pin) from error
+        raise
 
 
 def _package(pin: LockedPackage, archive: str) -> Package:

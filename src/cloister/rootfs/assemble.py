@@ -18,7 +18,7 @@ from pathlib import Path
 import cloister
 from cloister.packages import unpack_package
 from cloister.places import Places
-from cloister.rootfs.archive import Progress, fetch_packages, lock_packages
+from cloister.rootfs.archive import Progress, fetch_packages, lock_packages, open_archive
 from cloister.rootfs.lock import Lock, read_lock
 from cloister.rootfs.recipe import LOCK_NAME, Recipe, RecipeError, read_recipe
 from cloister.rootfs.tree import MODULES, copy_library, library_files, link_tree, normalise, precompile, prune
@@ -141,7 +141,7 @@ def open_example(
 def _assemble(
     places: Places, recipe: Recipe, lock: Lock, tree: Path, *, offline: bool, progress: Progress
 ) -> None:
-    packages = fetch_packages(places, lock, offline=offline, progress=progress)
+    packages = fetch_packages(open_archive(places, lock, offline=offline), lock.packages, progress=progress)
     wheels = fetch_wheels(
         lock.wheels, places.downloads / "wheels", architecture=lock.architecture, offline=offline
     )

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from cloister.rootfs.archive import is_intact
 from cloister.rootfs.lock import LockedWheel, LockError
 
 MAX_UNPACKED = 256 << 20
@@ -27,7 +28,7 @@ def fetch_wheels(
 ) -> dict[LockedWheel, Path]:
     """Return each wheel's file, from the cache or through pip; LockError when one cannot be had."""
     cache.mkdir(parents=True, exist_ok=True)
-    missing = [wheel for wheel in wheels if not _is_cached(cache / wheel.filename, wheel.sha256)]
+    missing = [wheel for wheel in wheels if not is_intact(cache / wheel.filename, wheel.sha256)]
     if missing and offline:
         raise LockError(
             f"{missing[0].filename} is not in the cache {cache} and --offline forbids fetching it"
@@ -36,7 +37,7 @@ def fetch_wheels(
         pins = [f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in missing]
         _download(pins, cache, architecture=architecture, what=f"{missing[0].name} {missing[0].version}")
     for wheel in missing:
-        if not _is_cached(cache / wheel.filename, wheel.sha256):
+        if not is_intact(cache / wheel.filename, wheel.sha256):
             raise LockError(
                 f"pip fetched another file than the pinned {wheel.filename}; --update-lock moves the lock"
             )
@@ -75,10 +76,6 @@ def unpack_wheel(wheel: Path, directory: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(entry) as source, target.open("xb") as out:
                 shutil.copyfileobj(source, out)
-
-
-def _is_cached(path: Path, sha256: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
 def _download(requirements: Sequence[str], directory: Path, *, architecture: str, what: str) -> None:

@@ -1,15 +1,17 @@
 """The enclave's side: use a secret that only this program, unchanged, is given.
 
 One request a connection on vsock port 5000, from the parent alone. The parent says where KMS is and lends the
-role's credentials; the program asks KMS to decrypt, with an attestation document, and answers a challenge with
-HMAC-SHA256(secret, challenge). The secret itself never leaves. What the parent says is not trusted: it can make
-the proof wrong, it cannot learn the secret.
+role's credentials; the program asks KMS to decrypt, with an attestation document, and answers a challenge
+with HMAC-SHA256(secret, challenge). The secret itself never leaves. What the parent says is not trusted: it
+can make the proof wrong, it cannot learn the secret.
 """
 
 import base64
 import hmac
 import socket
 import sys
+
+from cloister.transport import listen
 
 from cloister.errors import CloisterError
 from cloister.sdk import (
@@ -21,7 +23,6 @@ from cloister.sdk import (
     send_message,
     through_proxy,
 )
-from cloister.transport import listen
 
 PORT = 5000
 REQUEST_SECONDS = 10.0

@@ -1,8 +1,8 @@
-"""The parent's side: lend the enclave credentials and a way to KMS, and have it prove that it holds the secret.
+"""The parent's side: lend the enclave credentials and a way to KMS, and have it prove that it has the secret.
 
-Run it as ``python parent.py --cid 16 …``; it prints one line of JSON: the challenge with the enclave's proof (exit
-code 0), or KMS's refusal (exit code 1). Whoever knows the secret checks the proof:
-HMAC-SHA256(secret, challenge).
+Run it as ``python parent.py --cid 16 …``; it prints one line of JSON: the challenge with the enclave's proof
+(exit code 0), or KMS's refusal (exit code 1). Whoever knows the secret checks the proof: HMAC-SHA256(secret,
+challenge).
 """
 
 import argparse
@@ -14,9 +14,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from cloister.transport import open_stream
+
 from cloister.errors import CloisterError
 from cloister.sdk import receive_message, send_message
-from cloister.transport import open_stream
 
 ENCLAVE_PORT = 5000
 ANSWER_SECONDS = 90.0
