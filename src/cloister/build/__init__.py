@@ -1,0 +1,25 @@
+"""Images from trees: a directory, tar, OCI layout or docker-archive becomes an enclave image, reproducibly.
+
+No root, no daemon, nothing unpacked to disk but compressed layers. Spec: nitro-tools sections 2 and 3.
+"""
+
+from cloister.build.content import BuildError
+from cloister.build.image import Recipe, build_image, build_time_from
+from cloister.build.layers import Progress
+from cloister.build.signing import PemSigner, Signer, map_image, sign_image
+from cloister.build.source import UnsupportedSourceError
+from cloister.build.tree import Limits
+
+__all__ = [
+    "BuildError",
+    "Limits",
+    "PemSigner",
+    "Progress",
+    "Recipe",
+    "Signer",
+    "UnsupportedSourceError",
+    "build_image",
+    "build_time_from",
+    "map_image",
+    "sign_image",
+]

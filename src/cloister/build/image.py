@@ -1,0 +1,148 @@
+"""Building: a source and a guest kit become one enclave image, the same bytes for the same input.
+
+The image is written once as a stream, read back by the one strict reader, measured, and only then signed
+and given its name. Spec: nitro-tools 2 and 3.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cloister.build.content import BuildError, open_region
+from cloister.build.layers import Progress
+from cloister.build.output import atomic_output
+from cloister.build.ramdisk import boot_ramdisk, customer_ramdisk
+from cloister.build.signing import Signer, image_of
+from cloister.build.source import Source, SourceName, open_source
+from cloister.build.tree import Limits
+from cloister.eif import BuildMetadata, EifWriter, ImageMetadata, SectionSource, SectionType
+from cloister.kit import Kit
+from cloister.measure import Measurements, measure, measure_bytes
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the user asks of an image beyond its source."""
+
+    cmd: Sequence[str] | None = None
+    """Replaces the image's CMD; for a bare root file system, the whole command."""
+    env: Sequence[str] = ()
+    """``NAME=VALUE``, over the image's own."""
+    name: str = ""
+    version: str = ""
+    custom: Any = None
+    """JSON for the metadata section."""
+    like_aws: bool = False
+    """CMD wins over ENTRYPOINT, WORKDIR and USER are ignored: what AWS's build-enclave does."""
+    build_time: datetime | None = None
+    """Default: the image's creation, else 1970."""
+    build_tool: str = "cloister"
+    build_tool_version: str = "Unknown"
+
+
+def build_image(
+    source: str | Path,
+    output: Path,
+    *,
+    kit: Kit,
+    recipe: Recipe | None = None,
+    signer: Signer | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Measurements:
+    """Build an image; on failure no file is left. Raises BuildError, EifError or SignatureError."""
+    recipe, limits = recipe or Recipe(), limits or Limits()
+    progress = progress or (lambda _what, _done, _total: None)
+    name = SourceName.parse(str(source))
+    if not output.parent.is_dir():
+        raise BuildError(f"The output's directory {output.parent} does not exist.")
+    opened = open_source(
+        name, architecture=kit.architecture, scratch=output.parent, limits=limits, progress=progress
+    )
+    with opened as found, ExitStack() as held:
+        if found.config.architecture not in ("", kit.architecture):
+            raise BuildError(
+                f"{source} is for {found.config.architecture}; the guest kit is for {kit.architecture}."
+            )
+        sections = _sections(found, kit, recipe, held, progress)
+        with atomic_output(output) as out:
+            writer = EifWriter(out, architecture=kit.architecture)
+            for section in sections:
+                writer.add(section)
+            progress("measuring", 0, 0)
+            measurements = measure(image_of(out.fileno(), writer.seal()))
+            if signer is not None:
+                signature = signer.sign(measurements.pcr0)
+                writer.add(SectionSource.of(SectionType.SIGNATURE, signature.to_bytes()))
+                image_of(out.fileno(), writer.seal())
+                measurements = replace(measurements, pcr8=measure_bytes(signature.certificate_der))
+    return measurements
+
+
+def build_time_from(environ: Mapping[str, str]) -> datetime | None:
+    """Read SOURCE_DATE_EPOCH (reproducible-builds.org specification 1.1); raises BuildError."""
+    text = environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    try:
+        return datetime.fromtimestamp(int(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise BuildError(f"SOURCE_DATE_EPOCH is {text[:40]!r}; expected seconds since 1970.") from None
+
+
+def _sections(
+    source: Source, kit: Kit, recipe: Recipe, held: ExitStack, progress: Progress
+) -> Iterator[SectionSource]:
+    """Yield the sections in the order AWS's builder writes them."""
+    config = source.config.overridden(recipe.cmd, recipe.env)
+    customer = customer_ramdisk(
+        source.tree.root,
+        config.command(like_aws=recipe.like_aws),
+        config.env,
+        workdir="" if recipe.like_aws else config.workdir,
+        user="" if recipe.like_aws else config.user,
+    )
+    boot = boot_ramdisk(kit.init)
+    file, kernel = open_region(kit.kernel)
+    held.enter_context(file)
+    yield SectionSource(SectionType.KERNEL, kernel.size, kernel.chunks())
+    yield SectionSource.of(SectionType.CMDLINE, kit.cmdline.strip().encode())
+    yield SectionSource.of(SectionType.METADATA, _metadata(source, kit, recipe).to_bytes())
+    yield SectionSource(SectionType.RAMDISK, boot.size, boot.chunks())
+    yield SectionSource(
+        SectionType.RAMDISK, customer.size, _watched(customer.chunks(), customer.size, progress)
+    )
+
+
+def _metadata(source: Source, kit: Kit, recipe: Recipe) -> ImageMetadata:
+    built = recipe.build_time or source.config.created or _EPOCH
+    build = BuildMetadata(
+        built.astimezone(UTC).isoformat(),
+        recipe.build_tool,
+        recipe.build_tool_version,
+        kernel_version=kit.kernel_version,
+    )
+    return ImageMetadata(
+        recipe.name or source.name or "rootfs",
+        recipe.version or source.config.identity or "1.0",
+        build,
+        source.config.inspect(),
+        recipe.custom,
+        kit.digest,
+    )
+
+
+def _watched(chunks: Iterable[bytes], total: int, progress: Progress) -> Iterator[bytes]:
+    """Report now and then how much of the ramdisk has been written."""
+    done, reported = 0, 0
+    for chunk in chunks:
+        done += len(chunk)
+        if done - reported >= 1 << 22 or done == total:
+            progress("writing the image", done, total)
+            reported = done
+        yield chunk

@@ -1,0 +1,30 @@
+"""A file that appears whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from cloister.build.content import CHUNK, BuildError
+
+
+@contextmanager
+def atomic_output(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` and rename it at the end; a failure leaves nothing."""
+    if path.is_dir():
+        raise BuildError(f"The output {path} is a directory.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        file = temporary.open("x+b", buffering=CHUNK)
+    except OSError as error:
+        raise BuildError(f"The output {path} cannot be written: {error.strerror}.") from error
+    try:
+        with file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise BuildError(f"The output {path} cannot be written: {os.strerror(error.errno or 0)}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

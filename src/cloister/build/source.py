@@ -1,0 +1,137 @@
+"""What an image is made from: told by a prefix or by what lies at the path, and read as one tree.
+
+``dir:``, ``tar:``, ``oci:PATH[:NAME]``, ``oci-archive:FILE[:NAME]``, ``docker-archive:FILE[:NAME]`` as
+skopeo spells them (containers-transports(5)); a bare path is looked at. Registries and daemons come later.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cloister.build.config import ImageConfig
+from cloister.build.containers import ContainerImage, read_docker_archive, read_oci
+from cloister.build.content import BuildError, Region, open_region
+from cloister.build.directory import read_directory
+from cloister.build.layers import Progress, apply_archive, apply_layer, check_digest, unpack_archive
+from cloister.build.store import ArchiveStore, DirectoryStore, FileStore
+from cloister.build.tree import Limits, Tree
+
+_LOCAL: Final = ("dir", "tar", "oci", "oci-archive", "docker-archive")
+_REMOTE: Final = re.compile(r"docker://|docker-daemon:|containers-storage:|ostree:|sif:")
+
+
+class UnsupportedSourceError(BuildError):
+    """The source is somewhere this version cannot fetch from."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceName:
+    """A source as the user wrote it, taken apart."""
+
+    transport: str
+    """One of the prefixes, or empty: to be found out."""
+    path: Path
+    reference: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "SourceName":
+        """Read ``PREFIX:PATH[:NAME]`` or a path; raises BuildError when nothing is there."""
+        if _REMOTE.match(text):
+            raise UnsupportedSourceError(
+                f"{text} is in a registry or daemon; for now images come from a local directory, tar, "
+                "OCI layout or docker-archive: 'skopeo copy' makes one."
+            )
+        prefix, colon, rest = text.partition(":")
+        transport = prefix if colon and prefix in _LOCAL else ""
+        path, reference = Path(rest if transport else text), ""
+        if transport in ("oci", "oci-archive", "docker-archive") and not path.exists():
+            head, _, reference = rest.partition(":")
+            path = Path(head)
+        if not path.exists():
+            raise BuildError(f"The source {path} does not exist.")
+        return cls(transport, path, reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A merged tree and what its image says of itself; valid while it is open."""
+
+    tree: Tree
+    config: ImageConfig
+    name: str
+    """Empty when the source does not name itself."""
+
+
+@contextmanager
+def open_source(
+    name: SourceName, *, architecture: str, scratch: Path, limits: Limits, progress: Progress
+) -> Iterator[Source]:
+    """Read a source; gzip archives are unpacked to unnamed files in ``scratch``. Raises BuildError."""
+    with ExitStack() as held:
+
+        def plain(archive: Region) -> Region:
+            return unpack_archive(archive, scratch, limits, held, progress)
+
+        if name.path.is_dir():
+            yield _open_directory(name, architecture, limits, held, plain)
+        else:
+            yield _open_archive(name, architecture, limits, held, plain)
+
+
+def _open_directory(
+    name: SourceName, architecture: str, limits: Limits, held: ExitStack, plain: Callable[[Region], Region]
+) -> Source:
+    looks_oci = (name.path / "oci-layout").is_file() and (name.path / "index.json").is_file()
+    if name.transport == "oci" or (not name.transport and looks_oci):
+        image = read_oci(DirectoryStore(name.path, held), name.reference, architecture)
+        return _merge(str(name.path), image, limits, plain)
+    if name.transport in ("", "dir"):
+        return Source(read_directory(name.path, limits), ImageConfig(), "")
+    raise BuildError(f"{name.path} is a directory; {name.transport}: expects a file.")
+
+
+def _open_archive(
+    name: SourceName, architecture: str, limits: Limits, held: ExitStack, plain: Callable[[Region], Region]
+) -> Source:
+    if name.transport in ("dir", "oci"):
+        raise BuildError(f"{name.path} is not a directory, which {name.transport}: expects.")
+    file, stored = open_region(name.path)
+    held.enter_context(file)
+    archive = plain(stored)
+    if name.transport != "tar":
+        store = ArchiveStore(archive, limits.entries)
+        transport = name.transport or _recognise(store)
+        if transport == "oci-archive":
+            return _merge(str(name.path), read_oci(store, name.reference, architecture), limits, plain)
+        if transport == "docker-archive":
+            return _merge(str(name.path), read_docker_archive(store, name.reference), limits, plain)
+    tree = Tree(str(name.path), limits)
+    apply_archive(tree, archive)
+    return Source(tree, ImageConfig(), "")
+
+
+def _recognise(store: FileStore) -> str:
+    """Tell container images from plain trees by the files their formats insist on."""
+    if store.find("oci-layout") and store.find("index.json"):
+        return "oci-archive"
+    manifest = store.find("manifest.json")
+    return "docker-archive" if manifest and b'"Layers"' in manifest.read_at(0, 1 << 20) else "tar"
+
+
+def _merge(where: str, image: ContainerImage, limits: Limits, plain: Callable[[Region], Region]) -> Source:
+    """Apply the layers, lowest first, each compared with the digests that name it."""
+    tree, left = Tree(where, limits), limits.size
+    for number, layer in enumerate(image.layers, 1):
+        what = f"{where}: layer {number}"
+        unpacked = plain(layer.blob)
+        left -= unpacked.size
+        if left < 0:
+            raise BuildError(f"{where} unpacks to more than {limits.size} bytes; it is refused.")
+        if layer.digest is not None and (layer.digest != layer.diff_id or unpacked is not layer.blob):
+            check_digest(layer.blob, layer.digest, what)
+        check_digest(unpacked, layer.diff_id, f"{what}, unpacked,")
+        apply_layer(tree, unpacked, limits)
+    return Source(tree, image.config, image.name)
