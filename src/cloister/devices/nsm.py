@@ -1,0 +1,70 @@
+"""The virtio security module: requests of the guest's ``nsm`` driver, answered by a function.
+
+Spec: nitro-tools section 5.1, and Linux's ``drivers/misc/nsm.c``: device id 33, one queue; the driver offers the request
+as one chain and the place for the response as the next, a single chain with both parts is as good.
+"""
+
+from collections.abc import Callable
+
+from cloister.nsm import MAX_REQUEST, MAX_RESPONSE
+from cloister.vhost import DeviceError, Virtqueue
+
+
+class NsmDevice:
+    """Calls ``handle(request) -> response`` for each request; the call must not block for long."""
+
+    features = 0
+    queue_count = 1
+    config = b""
+
+    def __init__(self, handle: Callable[[bytes], bytes]) -> None:
+        self._handle = handle
+        self._queue: Virtqueue | None = None
+        self._request: bytes | None = None
+
+    def begin(self, fail: Callable[[DeviceError], None]) -> None:
+        """A guest is coming."""
+
+    def queue_started(self, index: int, queue: Virtqueue) -> None:
+        """Take the ring into use."""
+        self._queue = queue
+
+    def queue_stopped(self, index: int) -> None:
+        """The guest resets the device."""
+        self._queue = None
+        self._request = None
+
+    def kicked(self, index: int) -> None:
+        """Answer what is there; at most the ring's size, so a guest cannot hold the loop."""
+        queue = self._queue
+        if queue is None:
+            return
+        for _ in range(queue.size):
+            chain = queue.pop()
+            if chain is None:
+                break
+            if chain.readable:
+                # One byte more than allowed is enough for the module to say that the request is too large.
+                self._request = b"".join(view[: MAX_REQUEST + 1] for view in chain.readable)[
+                    : MAX_REQUEST + 1
+                ]
+            queue.push(chain.head, self._answer(chain.writable))
+        queue.publish()
+
+    def end(self) -> None:
+        """The virtual machine is gone."""
+
+    def _answer(self, places: list[memoryview]) -> int:
+        """Write the response where the guest wants it; return its length, zero when it cannot be given."""
+        if not places or not self._request:
+            return 0
+        request, self._request = self._request, None
+        response = self._handle(request)
+        if len(response) > min(MAX_RESPONSE, sum(map(len, places))):
+            return 0
+        left = memoryview(response)
+        for place in places:
+            size = min(len(place), len(left))
+            place[:size] = left[:size]
+            left = left[size:]
+        return len(response)
