@@ -1,0 +1,24 @@
+"""The guest kit: kernel, init and command line, built from source, named by digest."""
+
+from cloister.kit.build import build_kit
+from cloister.kit.manifest import Kit, KitError, KitManifest, KitMissingError
+from cloister.kit.store import choose_kit, find_kit, list_kits, open_kit, use_kit
+from cloister.kit.toolchain import Progress, missing_tools
+from cloister.kit.transfer import export_kit, import_kit
+
+__all__ = [
+    "Kit",
+    "KitError",
+    "KitManifest",
+    "KitMissingError",
+    "Progress",
+    "build_kit",
+    "choose_kit",
+    "export_kit",
+    "find_kit",
+    "import_kit",
+    "list_kits",
+    "missing_tools",
+    "open_kit",
+    "use_kit",
+]

@@ -1,0 +1,75 @@
+"""Build a kit from the distribution's kernel source: fetch, verify, configure, compile, measure, install."""
+
+import shutil
+from pathlib import Path
+
+from cloister.kit.guest_init import build_init
+from cloister.kit.kernel import (
+    SOURCE_PACKAGE,
+    build_kernel,
+    compiler_version,
+    kernel_release,
+    prepare_tree,
+)
+from cloister.kit.manifest import FILES, Kit, KitError, KitManifest
+from cloister.kit.store import digests_of, install_kit, new_kit_directory, use_kit
+from cloister.kit.toolchain import Progress, missing_tools, run_tool
+from cloister.packages import Package, PackageSource, read_os_release
+from cloister.places import Places
+
+SUITES = {"bookworm": "trixie", "trixie": "trixie"}
+"""Which release holds the kernel source, for each release of the host that we know."""
+
+CMDLINE = {
+    "x86_64": "reboot=t panic=-1 console=ttyS0 random.trust_bootloader=off",
+}
+"""reboot=t: a triple fault, the one reset that a machine without ACPI and keyboard controller always has."""
+
+
+def find_source(places: Places, *, offline: bool) -> tuple[PackageSource, Package]:
+    """Return the kernel source package and where to fetch it; PackageError or KitError if there is none."""
+    own = read_os_release().get("VERSION_CODENAME", "unknown")
+    suite = SUITES.get(own)
+    if suite is None:
+        raise KitError(f"no kernel source is known for the release {own!r}: import a kit with 'cloister kit import FILE'")
+    source = PackageSource(places, suites=[suite, f"{suite}-updates", f"{suite}-security"], offline=offline)
+    source.update()
+    packages = source.resolve([SOURCE_PACKAGE])
+    return source, next(package for package in packages if package.name == SOURCE_PACKAGE)
+
+
+def build_kit(
+    places: Places, *, progress: Progress, architecture: str = "x86_64", offline: bool = False, work: Path | None = None
+) -> Kit:
+    """Build the kit for an architecture, install it and make it the one in use.
+
+    What an interrupted build left is used. Raises KitError or PackageError.
+    """
+    missing = missing_tools()
+    if missing:
+        raise KitError(f"building the guest kit needs {', '.join(missing)}: run 'cloister setup' as root, or install them")
+    progress(None, "finding the kernel source")
+    source, package = find_source(places, offline=offline)
+    archive = source.fetch(package, progress=lambda done, total, name: progress(done / total, f"fetching {name}"))
+    tree = prepare_tree(work or places.cache / "build", package, archive, architecture, progress)
+    with new_kit_directory(places) as scratch:
+        progress(0.07, "compiling the init")
+        run_tool(tree.make("headers"), tree.directory, log=tree.log)
+        build_init(
+            tree.directory / "tools/include/nolibc", tree.directory / "usr/include", scratch / "init", architecture
+        )
+        shutil.copyfile(build_kernel(tree, progress), scratch / "kernel")
+        shutil.copyfile(tree.directory / ".config", scratch / "kernel.config")
+        (scratch / "cmdline").write_text(CMDLINE[architecture], encoding="ascii")
+        manifest = KitManifest(
+            architecture=architecture,
+            kernel_version=kernel_release(tree),
+            source_package=package.name,
+            source_version=package.version,
+            source_sha256=package.sha256,
+            compiler=compiler_version(),
+            files=digests_of(scratch, FILES),
+        )
+        kit = install_kit(places, scratch, manifest)
+    use_kit(places, kit)
+    return kit

@@ -1,0 +1,147 @@
+"""The guest kernel: the distribution's own source, a small configuration, and bytes that depend on nothing else.
+
+The tree is unpacked and built in a directory named after what goes in (source, configuration, compiler), in
+place, so that no path gets into the result; after an interruption make continues where it was. Kbuild's own
+rules for reproducible builds: Documentation/kbuild/reproducible-builds.rst.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from cloister.kit.manifest import KitError
+from cloister.kit.toolchain import Progress, run_tool
+from cloister.packages import Package
+
+SOURCE_PACKAGE = "linux-source-6.12"
+IMAGE = {"x86_64": "arch/x86/boot/bzImage"}
+MAKE_ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}
+EXPECTED_STEPS = 1400
+"""Lines that make prints for the whole kernel; only the progress bar depends on it."""
+NOT_UNPACKED = (
+    "*/Documentation/*.rst", "*/Documentation/*.yaml", "*/Documentation/*.txt", "*/samples/*.[ch]", "*/rust/*.rs", "*/drivers/gpu/drm/*.[ch]", "*/sound/*.[ch]",
+    "*/drivers/media/*.[ch]", "*/drivers/staging/*.[ch]", "*/drivers/net/ethernet/*.[ch]", "*/drivers/net/wireless/*.[ch]",
+    "*/drivers/infiniband/*.[ch]", "*/drivers/scsi/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/*.dts", "*/*.dtsi",
+)  # fmt: skip
+"""Half of the tree, by size, that no configuration of ours compiles; every Kconfig and Makefile stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTree:
+    """An unpacked source tree together with what names it."""
+
+    directory: Path
+    source: Package
+    architecture: str
+    log: Path
+
+    def make(self, *targets: str) -> list[str]:
+        """Return the make command for some targets."""
+        return ["make", f"-j{os.cpu_count() or 1}", f"ARCH={MAKE_ARCHITECTURE[self.architecture]}", *targets]
+
+
+def kernel_configuration(architecture: str) -> str:
+    """Return our configuration fragment for an architecture."""
+    fragment = files("cloister").joinpath("guest", f"kernel-{architecture}.config")
+    if not fragment.is_file():
+        raise KitError(f"there is no kernel configuration for {architecture} yet: expected x86_64")
+    return fragment.read_text(encoding="ascii")
+
+
+def compiler_version() -> str:
+    """Return the first line of ``gcc --version``, and of ``ld --version``, which decide the bytes too."""
+    lines = []
+    for tool in ("gcc", "ld"):
+        try:
+            result = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=20, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise KitError(f"{tool} cannot be run: install gcc and binutils") from error
+        lines.append(result.stdout.partition("\n")[0])
+    return "; ".join(lines)
+
+
+def prepare_tree(work: Path, source: Package, archive: Path, architecture: str, progress: Progress) -> KernelTree:
+    """Unpack and configure the source, unless that was done before."""
+    configuration = kernel_configuration(architecture)
+    name = hashlib.sha256(f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version()}".encode()).hexdigest()[:16]
+    home = work / f"kernel-{name}"
+    tree = KernelTree(home / "linux", source, architecture, home / "build.log")
+    if not (home / "unpacked").is_file():
+        shutil.rmtree(home, ignore_errors=True)
+        tree.directory.mkdir(parents=True)
+        progress(0.0, f"unpacking {source.filename}")
+        _unpack_source(archive, tree.directory)
+        (home / "unpacked").touch()
+    if not (home / "configured").is_file():
+        progress(0.05, "configuring the kernel")
+        fragment = home / "fragment.config"
+        fragment.write_text(configuration)
+        run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
+        _check_configuration(configuration, (tree.directory / ".config").read_text())
+        (home / "configured").touch()
+    return tree
+
+
+def _unpack_source(archive: Path, target: Path) -> None:
+    """Stream package → inner tarball → tree; nothing but the tree touches the disk."""
+    select = ["tar", "--extract", "--to-stdout", "--wildcards", "*/linux-source-*.tar.xz"]
+    unpack = ["tar", "--extract", "--strip-components=1", "--no-same-owner", "--directory", str(target), "--wildcards"]
+    unpack += [f"--exclude={pattern}" for pattern in NOT_UNPACKED]
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=pipe) as package,
+        subprocess.Popen(select, stdin=package.stdout, stdout=pipe) as inner,
+        subprocess.Popen(["xz", "--decompress", "--threads=0"], stdin=inner.stdout, stdout=pipe) as plain,
+        subprocess.Popen(unpack, stdin=plain.stdout, stderr=pipe, text=True) as writer,
+    ):
+        for stage in (package, inner, plain):
+            assert stage.stdout is not None
+            stage.stdout.close()
+        errors = writer.communicate()[1]
+    if any(stage.returncode for stage in (package, inner, plain, writer)):
+        raise KitError(f"cannot unpack {archive.name}: {errors.strip()[-300:] or 'it is damaged'}")
+
+
+def _check_configuration(wanted: str, got: str) -> None:
+    """Kconfig drops silently what it cannot have; we do not accept that."""
+    lines = set(got.splitlines())
+    missing = [
+        line
+        for line in wanted.splitlines()
+        if (line.startswith("CONFIG_") and line not in lines)
+        or (line.startswith("# CONFIG_") and line.partition(" is")[0][2:] + "=y" in lines)
+    ]
+    if missing:
+        raise KitError(f"the kernel's configuration does not take {', '.join(missing)[:400]}: is it a 6.12 source?")
+
+
+def build_kernel(tree: KernelTree, progress: Progress) -> Path:
+    """Compile, or go on compiling, and return the kernel image."""
+    counter = tree.directory.parent / "steps"
+    done = int(counter.read_text()) if counter.is_file() else 0
+
+    def count(line: str) -> None:
+        nonlocal done
+        step = re.match(r"\s+[A-Z][A-Z0-9_]+\s+(?:\[M\] )?(\S+)", line)
+        if step is None:
+            return
+        done += 1
+        if done % 20 == 0:
+            counter.write_text(str(done))
+        progress(0.1 + 0.9 * min(done / EXPECTED_STEPS, 0.999), step[1])
+
+    try:
+        run_tool(tree.make(Path(IMAGE[tree.architecture]).name), tree.directory, log=tree.log, on_line=count)
+    finally:
+        counter.write_text(str(done))
+    return tree.directory / IMAGE[tree.architecture]
+
+
+def kernel_release(tree: KernelTree) -> str:
+    """Return the version the kernel will report."""
+    return (tree.directory / "include/config/kernel.release").read_text().strip()

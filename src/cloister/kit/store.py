@@ -1,0 +1,112 @@
+"""The kits of this host: ``<cache>/kits/<digest>/``, and ``current-<architecture>`` for the one in use."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cloister.kit.manifest import (
+    ARCHITECTURES,
+    MANIFEST,
+    MAX_MANIFEST,
+    Kit,
+    KitError,
+    KitManifest,
+    KitMissingError,
+    file_digest,
+)
+from cloister.places import Places
+
+
+def open_kit(directory: Path) -> Kit:
+    """Read the kit in a directory without hashing its files; KitError if its manifest is not its own."""
+    path = directory / MANIFEST
+    try:
+        with path.open("rb") as file:
+            manifest = KitManifest.from_bytes(file.read(MAX_MANIFEST))
+    except OSError as error:
+        raise KitError(f"{directory} is not a kit: {error.strerror}") from error
+    if directory.name != manifest.digest:
+        raise KitError(f"the manifest in {directory} has digest {manifest.digest}: expected its directory's name")
+    return Kit(directory, manifest)
+
+
+def find_kit(places: Places, architecture: str = "x86_64") -> Kit:
+    """Return the kit in use for an architecture; KitMissingError says how to get one."""
+    if architecture not in ARCHITECTURES:
+        raise KitMissingError(f"no kit for {architecture!r}: expected {' or '.join(ARCHITECTURES)}")
+    link = places.kits / f"current-{architecture}"
+    try:
+        directory = link.resolve(strict=True)
+    except OSError as error:
+        raise KitMissingError(
+            f"no guest kit for {architecture}: run 'cloister setup', or 'cloister kit import FILE'"
+        ) from error
+    return open_kit(directory)
+
+
+def list_kits(places: Places) -> list[Kit]:
+    """Return every kit of this host, by digest; what is not a kit is left out."""
+    kits = []
+    for directory in sorted(places.kits.glob("[0-9a-f]*")):
+        try:
+            kits.append(open_kit(directory))
+        except KitError:
+            continue
+    return kits
+
+
+def choose_kit(places: Places, prefix: str) -> Kit:
+    """Return the one kit whose digest starts with ``prefix``; KitMissingError if there is none or several."""
+    found = [kit for kit in list_kits(places) if kit.digest.startswith(prefix)]
+    if len(found) != 1:
+        raise KitMissingError(f"{len(found) or 'no'} kits have a digest that starts with {prefix!r}: expected exactly one")
+    return found[0]
+
+
+def use_kit(places: Places, kit: Kit) -> None:
+    """Make a kit the one in use for its architecture, after checking all of its files."""
+    kit.verify()
+    link = places.kits / f".current-{kit.architecture}-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(kit.digest)
+    link.rename(places.kits / f"current-{kit.architecture}")
+
+
+@contextmanager
+def new_kit_directory(places: Places) -> Iterator[Path]:
+    """Give a scratch directory on the kits' file system; it is gone afterwards."""
+    places.kits.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=places.kits))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def install_kit(places: Places, scratch: Path, manifest: KitManifest) -> Kit:
+    """Move a finished kit to its place, where it is read-only; one that is there already is replaced if damaged."""
+    (scratch / MANIFEST).write_bytes(manifest.to_bytes())
+    for name in manifest.files:
+        (scratch / name).chmod(0o555 if name == "init" else 0o444)
+    (scratch / MANIFEST).chmod(0o444)
+    Kit(scratch, manifest).verify()
+    final = places.kits / manifest.digest
+    kit = Kit(final, manifest)
+    if final.exists():
+        try:
+            open_kit(final).verify()
+        except KitError:
+            shutil.rmtree(final)
+        else:
+            return kit
+    scratch.chmod(0o755)
+    scratch.rename(final)
+    return kit
+
+
+def digests_of(directory: Path, names: tuple[str, ...]) -> Mapping[str, str]:
+    """Hash the named files of a directory."""
+    return {name: file_digest(directory / name) for name in names}

@@ -1,0 +1,91 @@
+"""Running compilers and make so that the result depends on the sources alone, and so that people see progress."""
+
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from cloister.kit.manifest import KitError
+
+Progress = Callable[[float | None, str], None]
+"""Called with the share done (0 to 1, or None when unknown) and what is being done."""
+
+NEEDED = ("gcc", "make", "flex", "bison", "bc", "lz4", "xz", "tar", "dpkg-deb")
+"""Programs that building a kit runs."""
+QUIET_SECONDS = 600
+"""No compiler stays silent for longer."""
+
+
+def missing_tools() -> list[str]:
+    """Return the programs that building needs and this host lacks."""
+    return [name for name in NEEDED if shutil.which(name) is None]
+
+
+def reproducible_environment() -> dict[str, str]:
+    """Return an environment in which neither the host, nor the user, nor the clock shows in the result."""
+    kept = {name: value for name in ("PATH", "HOME", "TMPDIR") if (value := os.environ.get(name))}
+    return kept | {
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "SOURCE_DATE_EPOCH": "0",
+        "KBUILD_BUILD_TIMESTAMP": "1970-01-01",
+        "KBUILD_BUILD_USER": "cloister",
+        "KBUILD_BUILD_HOST": "cloister",
+        "KBUILD_BUILD_VERSION": "1",
+    }
+
+
+def run_tool(command: Sequence[str], directory: Path, *, log: Path | None = None, on_line: Callable[[str], None] | None = None) -> str:
+    """Run one tool, give its lines to ``on_line`` and return the last of them; KitError with the end of its output.
+
+    Stopped by a signal or by silence, the whole process group goes.
+    """
+    recent: deque[str] = deque(maxlen=40)
+    try:
+        process = subprocess.Popen(
+            list(command), cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=reproducible_environment(), start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise KitError(f"cannot run {command[0]}: {error.strerror}") from error
+    try:
+        with process, (log.open("ab") if log else open(os.devnull, "ab")) as record:
+            for line in _lines(process):
+                record.write(line)
+                text = line.decode(errors="replace").rstrip("\n")
+                recent.append(text)
+                if on_line:
+                    on_line(text)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode:
+        errors = [line for line in recent if "error" in line.lower() or "***" in line] or list(recent)
+        where = f" (log: {log})" if log else ""
+        raise KitError(f"{Path(command[0]).name} failed with exit code {process.returncode}: {'; '.join(errors[-3:])[:600]}{where}")
+    return "\n".join(recent)
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Yield whole lines as they come; KitError when the tool has been silent for too long."""
+    assert process.stdout is not None
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(QUIET_SECONDS):
+                raise KitError(f"{process.args!r} said nothing for {QUIET_SECONDS} s and was stopped")
+            piece = os.read(process.stdout.fileno(), 1 << 16)
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (line + b"\n" for line in lines)
+            if not piece or len(rest) > 1 << 20:
+                if rest:
+                    yield rest + b"\n"
+                rest = b""
+            if not piece:
+                return
