@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify_parser = verbs.add_parser(
         "verify",
         help="verify a document",
-        description=f"Verify a document in {len(STEPS)} numbered steps; exit 0, or 1 naming the one that failed.",
+        description=f"Verify a document in {len(STEPS)} steps; exit 0, or 1 naming the one that failed.",
         allow_abbrev=False,
     )
     _add_verify_arguments(verify_parser)
@@ -241,30 +241,30 @@ def _summary(content: AttestationDocument, now: datetime | None) -> str:
     )
     lines = [
         f"verified: all {len(STEPS)} steps",
-        f"module    {content.module_id}" + (" (NitroTPM)" if content.nitrotpm else ""),
-        f"time      {content.time:%Y-%m-%d %H:%M:%S.%f} UTC, {age}",
+        f"module      {content.module_id}" + (" (NitroTPM)" if content.nitrotpm else ""),
+        f"time        {content.time:%Y-%m-%d %H:%M:%S.%f} UTC, {age}",
     ]
     if content.debug:
         lines.append(
-            "WARNING   debug mode: the parent reads this enclave's console, and its image is not measured"
+            "WARNING     debug mode: the parent reads this enclave's console, and its image is not measured"
         )
     for index, value in sorted(content.pcrs.items()):
         if value != ZERO_PCR:
             meaning = "" if content.nitrotpm else _MEANINGS.get(index, "")
-            lines.append(f"PCR{index:<7}{value.hex()}" + (f"  {meaning}" if meaning else ""))
+            lines.append(f"PCR{index:<9}{value.hex()}" + (f"  {meaning}" if meaning else ""))
     zero = [str(index) for index, value in sorted(content.pcrs.items()) if value == ZERO_PCR]
     if zero:
-        lines.append(f"zero      PCR {', '.join(zero)}")
+        lines.append(f"zero        PCR {', '.join(zero)}")
     for name in ("nonce", "user_data", "public_key"):
         value = getattr(content, name)
         if value is not None:
-            lines.append(f"{name:<10}{value.hex() or 'empty'}" + (f" ({len(value)} bytes)" if value else ""))
+            lines.append(f"{name:<12}{value.hex() or 'empty'}" + (f" ({len(value)} bytes)" if value else ""))
     for depth, certificate in enumerate(_chain(content)):
-        label = "signers   " if depth == 0 else " " * 10
+        label = "signers     " if depth == 0 else " " * 12
         ends = f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S}"
         lines.append(f"{label}{'  ' * depth}{_common_name(certificate)} (until {ends} UTC)")
     root = _chain(content)[0].fingerprint(hashes.SHA256()).hex()
-    lines.append(f"root      SHA-256 {root}")
+    lines.append(f"root        SHA-256 {root}")
     return "\n".join(lines)
 
 

@@ -86,8 +86,8 @@ def validate_chain(
         _check_authority(authority, len(chain) - 2 - index, _title(index, len(chain)), is_root=index == 0)
     _check_leaf(chain[-1])
     moment = at.replace(microsecond=0)
-    for index, certificate in enumerate(chain):
-        _check_validity(certificate, moment, _title(index, len(chain)))
+    for index in reversed(range(len(chain))):  # the shortest-lived first: its end says most to a reader
+        _check_validity(chain[index], moment, _title(index, len(chain)))
     _check_signatures(root, chain, moment)
     return chain
 
