@@ -1,0 +1,33 @@
+"""A virtual machine: a frozen configuration, QEMU's argument vector in a jail, a running process.
+
+Spec: DESIGN section 2, qemu.md. Knows nothing of enclaves, images or devices' insides.
+"""
+
+from cloister.vmm.accelerator import OVERRIDE, Footing, find_footing, probe_footing
+from cloister.vmm.command_line import command_line
+from cloister.vmm.config import MIN_MEMORY_MIB, Accelerator, MachineConfig, MachineError
+from cloister.vmm.jail import UID_BASE, Jail, JailMissingError, find_jail, jail_command_line
+from cloister.vmm.kernel import has_pvh_entry, unpack_kernel
+from cloister.vmm.machine import Machine, spawn_machine, start_machine
+
+__all__ = [
+    "MIN_MEMORY_MIB",
+    "OVERRIDE",
+    "UID_BASE",
+    "Accelerator",
+    "Footing",
+    "Jail",
+    "JailMissingError",
+    "Machine",
+    "MachineConfig",
+    "MachineError",
+    "command_line",
+    "find_footing",
+    "find_jail",
+    "has_pvh_entry",
+    "jail_command_line",
+    "probe_footing",
+    "spawn_machine",
+    "start_machine",
+    "unpack_kernel",
+]

@@ -1,0 +1,132 @@
+"""Chooses how machines run on this host, by trying it once and remembering the answer.
+
+Presence proves nothing: a host with /dev/kvm on which no stock kernel boots exists. So the probe boots the
+kernel at hand with each accelerator until it looks for the first program, which a kernel that runs does soon.
+"""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, cast
+
+from cloister.places import Places
+from cloister.vmm.config import Accelerator, MachineConfig, MachineError
+from cloister.vmm.jail import UID_BASE, Jail
+from cloister.vmm.machine import Machine, open_kvm, spawn_machine
+
+OVERRIDE: Final = "CLOISTER_ACCEL"
+PROBE_SECONDS: Final = 20.0
+PROBE_CMDLINE: Final = "console=ttyS0 panic=-1 reboot=t"
+PROBE_PROOF: Final = re.compile(rb"as init process|No working init|Unable to mount root")
+"""What kernels say when they have come as far as starting the first program."""
+MAX_PROBE_OUTPUT: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """How machines run on this host."""
+
+    accelerator: Accelerator
+    own_user: bool
+    """Whether each machine runs as a user of its own; only root can give one."""
+
+
+def find_footing(places: Places, jail: Jail, kernel_fd: int, *, environ: Mapping[str, str]) -> Footing:
+    """Return how to run machines here, from the cache or by probing with this kernel (at most a minute)."""
+    wish = environ.get(OVERRIDE, "")
+    if wish not in ("", "kvm", "tcg"):
+        raise MachineError(f"{OVERRIDE} is {wish!r}; expected kvm or tcg.")
+    key = f"{jail.identity} {os.uname().release} {os.geteuid()}"
+    cache = places.cache / "accelerator.json"
+    known = _read(cache, key)
+    if known is None:
+        known = probe_footing(jail, kernel_fd)
+        _write(cache, key, known)
+    return replace(known, accelerator=cast("Accelerator", wish)) if wish else known
+
+
+def probe_footing(jail: Jail, kernel_fd: int) -> Footing:
+    """Find out by use; raises MachineError when no accelerator boots the kernel."""
+    candidates: list[Accelerator] = ["kvm", "tcg"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
+    users = [UID_BASE, None] if os.geteuid() == 0 else [None]
+    complaints: list[str] = []
+    for accelerator in candidates:
+        for uid in users:
+            booted, complaint = _boots(jail, kernel_fd, accelerator, uid)
+            if booted:
+                return Footing(accelerator, own_user=uid is not None)
+            complaints.append(f"{accelerator}: {complaint or 'the kernel did not boot'}")
+    raise MachineError(f"No accelerator boots a kernel on this host ({'; '.join(complaints)}).")
+
+
+def _boots(jail: Jail, kernel_fd: int, accelerator: Accelerator, uid: int | None) -> tuple[bool, str]:
+    ours, theirs = socket.socketpair()
+    empty = os.memfd_create("no-initrd")
+    kvm = open_kvm() if accelerator == "kvm" else None
+    config = MachineConfig(
+        cpus=1,
+        memory_mib=256,
+        accelerator=accelerator,
+        cmdline=PROBE_CMDLINE,
+        kernel_fd=kernel_fd,
+        initrd_fd=empty,
+        kvm_fd=kvm,
+        console_fd=theirs.fileno(),
+    )
+    machine = None
+    try:
+        os.write(empty, bytes(512))  # QEMU refuses an empty file; the kernel skips zeros
+        machine = spawn_machine(config, jail, uid=uid)
+        theirs.close()
+        booted = PROBE_PROOF.search(_listen(ours, machine)) is not None
+    finally:
+        if machine is not None:
+            machine.close()
+        ours.close()
+        theirs.close()
+        os.close(empty)
+        if kvm is not None:
+            os.close(kvm)
+    return booted, machine.last_words()
+
+
+def _listen(console: socket.socket, machine: Machine) -> bytes:
+    deadline = time.monotonic() + PROBE_SECONDS
+    heard = bytearray()
+    console.settimeout(0.2)
+    while len(heard) < MAX_PROBE_OUTPUT and time.monotonic() < deadline and not machine.is_broken():
+        try:
+            chunk = console.recv(65536)
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+        heard += chunk
+        if not chunk or PROBE_PROOF.search(heard):
+            break
+    return bytes(heard)
+
+
+def _read(cache: Path, key: str) -> Footing | None:
+    try:
+        known = json.loads(cache.read_text())[key]
+        accelerator = known["accelerator"]
+        return Footing(accelerator, bool(known["own_user"])) if accelerator in ("kvm", "tcg") else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(cache: Path, key: str, footing: Footing) -> None:
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        fields = {"accelerator": footing.accelerator, "own_user": footing.own_user}
+        with tempfile.NamedTemporaryFile("w", dir=cache.parent, prefix=".accelerator-", delete=False) as file:
+            json.dump({key: fields}, file)
+        os.replace(file.name, cache)  # noqa: PTH105 -- file.name is a string already

@@ -1,0 +1,70 @@
+"""QEMU's argument vector for a machine; pure.
+
+A microvm without ACPI and PCI: devices are virtio-mmio alone, announced by QEMU on the kernel command line.
+What is appended here, like that announcement, is not measured. Spec: DESIGN section 2; qemu.md A1, A2.
+"""
+
+from typing import Final
+
+from cloister.vmm.config import NSM_VIRTIO_ID, MachineConfig, MachineError
+
+SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+RESET_BY_TRIPLE_FAULT: Final = "reboot=t"
+"""The microvm has no keyboard controller: with AWS's ``reboot=k`` alone a guest spins 1.5 s before it ends,
+and one booted from a bzImage has been seen starting again."""
+MACHINE: Final = (
+    "microvm,acpi=off,pcie=off,rtc=on,usb=off,graphics=off,"
+    "mem-merge=off,dump-guest-core=off,memory-backend=ram"
+)
+
+
+def command_line(config: MachineConfig) -> list[str]:
+    """Return QEMU's argument vector, its path within the jail first; raises MachineError."""
+    if config.architecture != "x86_64":
+        raise MachineError(f"Machines of architecture x86_64 can be started here; got {config.architecture}.")
+    return [
+        "/usr/bin/qemu-system-x86_64",
+        "-nodefaults",
+        "-no-user-config",
+        "-display", "none",
+        "-no-reboot",  # a guest ends by resetting itself
+        "-M", MACHINE,
+        *_processors(config),
+        "-m", f"{config.memory_mib}M",
+        # shared, because the device back ends read and write guest memory
+        "-object", f"memory-backend-memfd,id=ram,size={config.memory_mib}M,share=on,merge=off,dump=off",
+        "-kernel", f"/proc/self/fd/{config.kernel_fd}",
+        "-initrd", f"/proc/self/fd/{config.initrd_fd}",
+        "-append", f"{config.cmdline} {RESET_BY_TRIPLE_FAULT}",
+        *_devices(config),
+        *_console(config),
+        "-sandbox", SANDBOX,
+    ]  # fmt: skip
+
+
+def _processors(config: MachineConfig) -> list[str]:
+    # "max" is everything the accelerator can emulate, "host" everything the processor has
+    smp = ["-smp", str(config.cpus)]
+    if config.kvm_fd is None:
+        return ["-accel", "tcg,thread=multi", "-cpu", "max", *smp]
+    device = ["-add-fd", f"fd={config.kvm_fd},set=1"]
+    return [*device, "-accel", "kvm,device=/dev/fdset/1", "-cpu", "host", *smp]
+
+
+def _devices(config: MachineConfig) -> list[str]:
+    words = []
+    if config.vsock_fd is not None:
+        words += ["-chardev", f"socket,id=vsock,fd={config.vsock_fd}"]
+        words += ["-device", "vhost-user-vsock-device,chardev=vsock"]
+    if config.nsm_fd is not None:
+        nsm = f"virtio-id={NSM_VIRTIO_ID},num_vqs=1,vq_size=2,config_size=0"
+        words += ["-chardev", f"socket,id=nsm,fd={config.nsm_fd}"]
+        words += ["-device", f"vhost-user-test-device,chardev=nsm,{nsm}"]
+    return words
+
+
+def _console(config: MachineConfig) -> list[str]:
+    # AWS's init needs a /dev/console to open, so the UART is there even where nobody may listen
+    if config.console_fd is None:
+        return ["-serial", "null"]
+    return ["-chardev", f"socket,id=console,fd={config.console_fd}", "-serial", "chardev:console"]

@@ -1,0 +1,62 @@
+"""The jail around QEMU: bubblewrap's argument vector, pure, and where the jail's root is.
+
+The root is a read-only directory that holds QEMU and its libraries alone. Spec: DESIGN, "The jail".
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cloister.errors import CloisterError
+from cloister.places import Places
+
+UID_BASE: Final = 0x7000_0000
+"""Root's machines run as UID_BASE + CID, above what distributions, containers and systemd give out."""
+STAGE: Final = "/tmp"  # noqa: S108 -- a mount point in the machine's own mount namespace, not a file
+"""Where the jail's root is mounted for a starting process that may not walk to it."""
+EMULATOR: Final = "usr/bin/qemu-system-x86_64"
+
+
+class JailMissingError(CloisterError):
+    """There is no jail root on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jail:
+    """A read-only tree with QEMU in it."""
+
+    directory: Path
+
+    @property
+    def identity(self) -> str:
+        """The name of the tree's content: it changes when QEMU does."""
+        return self.directory.name
+
+
+def find_jail(places: Places) -> Jail:
+    """Return the jail that setup made; raises JailMissingError."""
+    current = places.jails / "current"
+    directory = current.resolve()
+    if not (directory / EMULATOR).is_file():
+        raise JailMissingError(f"There is no QEMU jail at {current}: run cloister setup.")
+    return Jail(directory)
+
+
+def jail_command_line(root: str) -> list[str]:
+    """Return bubblewrap's argument vector up to the command to run inside."""
+    return [
+        "bwrap",
+        "--unshare-all",  # user, mount, pid, ipc, uts, cgroup, net: nothing is shared
+        "--unshare-user",
+        "--uid", "65534",
+        "--gid", "65534",
+        "--hostname", "enclave",
+        "--ro-bind", root, "/",  # no /dev: even KVM arrives as an open descriptor
+        "--proc", "/proc",  # image memory is opened as /proc/self/fd/N
+        "--cap-drop", "ALL",
+        "--new-session",  # no way to push input into anybody's terminal
+        "--die-with-parent",  # a killed supervisor takes its machine along
+        "--as-pid-1",  # no reaper between: QEMU starts nothing
+        "--clearenv",
+        "--",
+    ]  # fmt: skip

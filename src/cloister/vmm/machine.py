@@ -1,0 +1,203 @@
+"""A running machine: QEMU in its jail, ended by killing it, and gone when its last process is.
+
+No monitor: what the enclave needs comes over its devices, and a machine without state to save is best killed.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from cloister.vmm.command_line import command_line
+from cloister.vmm.config import MachineConfig, MachineError
+from cloister.vmm.jail import STAGE, Jail, jail_command_line
+
+KILL_SECONDS: Final = 10.0
+START_SECONDS: Final = 10.0
+MAX_COMPLAINT: Final = 8192
+"""Bytes kept of what QEMU writes to its standard error; the rest is read and dropped."""
+_CLONE_NEWNS: Final = 0x20000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+
+
+class Machine:
+    """QEMU and bubblewrap, started by this process; they die with it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], info_fd: int) -> None:
+        assert process.stderr is not None
+        self._process = process
+        self._info_fd = info_fd
+        self._stderr_fd = process.stderr.fileno()
+        self._complaint = bytearray()
+        self._emulator_fd: int | None = None
+        self.emulator_pid: int | None = None
+        """QEMU's own process id, once `settle` has run."""
+        os.set_blocking(self._stderr_fd, False)
+
+    @property
+    def pid(self) -> int:
+        """The process id of bubblewrap, QEMU's parent."""
+        return self._process.pid
+
+    @property
+    def complaint(self) -> str:
+        """What QEMU and bubblewrap said on their standard error, at most 8 KiB."""
+        return self._complaint.decode(errors="replace").strip()
+
+    def settle(self) -> None:
+        """Learn QEMU's process id from bubblewrap, waiting at most 10 s; without it, kill what there is."""
+        if self._info_fd < 0:
+            return
+        ready, _, _ = select.select([self._info_fd], [], [], START_SECONDS)
+        text = os.read(self._info_fd, 4096) if ready else b""
+        os.close(self._info_fd)
+        self._info_fd = -1
+        with contextlib.suppress(ValueError, KeyError, OSError):
+            pid = int(json.loads(text)["child-pid"])
+            self._emulator_fd = os.pidfd_open(pid)
+            self.emulator_pid = pid
+
+    def kill(self) -> None:
+        """End the machine at once; safe to call again and after its end."""
+        self.settle()
+        if self._emulator_fd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._emulator_fd, signal.SIGKILL)
+        self._process.kill()
+
+    async def wait(self) -> int:
+        """Return bubblewrap's exit status (QEMU's, or 128 + signal) once all processes are gone."""
+        loop = asyncio.get_running_loop()
+        await self._drain(loop)
+        self.kill()  # its standard error is closed: whatever is left of it is not a machine any more
+        if self._emulator_fd is not None:
+            gone = loop.create_future()
+            loop.add_reader(self._emulator_fd, _finish, gone)
+            try:
+                await asyncio.wait_for(gone, KILL_SECONDS)
+            finally:
+                loop.remove_reader(self._emulator_fd)
+        return self._process.wait(KILL_SECONDS)
+
+    async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        ended = loop.create_future()
+
+        def read() -> None:
+            try:
+                chunk = os.read(self._stderr_fd, 4096)
+            except BlockingIOError:
+                return
+            self._complaint += chunk[: MAX_COMPLAINT - len(self._complaint)]
+            if not chunk:
+                _finish(ended)
+
+        loop.add_reader(self._stderr_fd, read)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(self._stderr_fd)
+
+    def is_broken(self) -> bool:
+        """Say whether QEMU has reported that the processor cannot go on; such a machine only waits."""
+        self.last_words()
+        return b"KVM internal error" in self._complaint
+
+    def last_words(self) -> str:
+        """Return the complaint of a machine that has ended."""
+        with contextlib.suppress(OSError, ValueError):
+            self._complaint += os.read(self._stderr_fd, MAX_COMPLAINT - len(self._complaint))
+        return self.complaint
+
+    def close(self) -> None:
+        """Kill the machine, wait for its end (at most 10 s) and let go of its descriptors."""
+        self.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_SECONDS)
+        if self._emulator_fd is not None:
+            select.select([self._emulator_fd], [], [], KILL_SECONDS)
+            os.close(self._emulator_fd)
+            self._emulator_fd = None
+        if self._process.stderr is not None and not self._process.stderr.closed:
+            self.last_words()
+            self._process.stderr.close()
+
+
+def _finish(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def open_kvm() -> int:
+    """Open the KVM device for a machine; raises MachineError."""
+    try:
+        return os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise MachineError(f"/dev/kvm cannot be opened: {error.strerror}.") from None
+
+
+def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) -> Machine:
+    """Start QEMU in the jail and return at once; ``uid`` is its own user where the caller is root.
+
+    Raises MachineError. The configuration's descriptors are inherited and stay open here: close them.
+    """
+    info_read, info_write = os.pipe()
+    words = jail_command_line(str(jail.directory) if uid is None else STAGE)
+    words[1:1] = ["--info-fd", str(info_write)]
+    try:
+        process = subprocess.Popen(
+            [*words, *command_line(config)],
+            pass_fds=(*config.descriptors, info_write),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            preexec_fn=None if uid is None else _become(uid, jail.directory),  # noqa: PLW1509 -- no threads yet
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        os.close(info_read)
+        raise MachineError(
+            f"QEMU's jail cannot be started: {error}; is bubblewrap (bwrap) installed?"
+        ) from None
+    finally:
+        os.close(info_write)
+    return Machine(process, info_read)
+
+
+@asynccontextmanager
+async def start_machine(
+    config: MachineConfig, jail: Jail, *, uid: int | None = None
+) -> AsyncIterator[Machine]:
+    """Start a machine and make sure that nothing of it is left afterwards."""
+    machine = spawn_machine(config, jail, uid=uid)
+    try:
+        yield machine
+    finally:
+        machine.close()
+
+
+def _become(uid: int, root: Path) -> Callable[[], None]:
+    """Prepare a child of root: mount the jail's root where any user may reach it, then give up being root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    source, stage = str(root).encode(), STAGE.encode()
+
+    def become() -> None:
+        steps = (
+            libc.unshare(_CLONE_NEWNS),
+            libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None),
+            libc.mount(source, stage, None, _MS_BIND, None),
+        )
+        if any(steps):
+            raise OSError(ctypes.get_errno(), "cannot enter a mount namespace of its own")
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+
+    return become
