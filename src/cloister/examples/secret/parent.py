@@ -10,14 +10,15 @@ import base64
 import configparser
 import json
 import secrets
+import socket
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
-from cloister.transport import open_stream
-
 from cloister.errors import CloisterError
 from cloister.sdk import receive_message, send_message
+from cloister.transport import RefusedError, open_stream
 
 ENCLAVE_PORT = 5000
 ANSWER_SECONDS = 90.0
@@ -40,7 +41,7 @@ def main() -> int:
         "without_document": args.without_document,
     }
     try:
-        with closing(open_stream(args.cid, ENCLAVE_PORT, timeout=args.wait)) as stream:
+        with closing(connect(args.cid, args.wait)) as stream:
             send_message(stream, request)
             answer = receive_message(stream, timeout=ANSWER_SECONDS)
     except (CloisterError, OSError) as error:
@@ -48,6 +49,18 @@ def main() -> int:
         return 2
     print(json.dumps({"challenge": challenge.hex(), **answer}))
     return 0 if "proof" in answer else 1
+
+
+def connect(cid: int, seconds: float) -> socket.socket:
+    """Connect to the program in the enclave, which may need a moment until it listens."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return open_stream(cid, ENCLAVE_PORT)
+        except RefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def read_credentials(path: Path, profile: str) -> tuple[str, str]:
