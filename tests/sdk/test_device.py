@@ -1,7 +1,6 @@
 """The enclave's view of the security module, against the real state machine in the same process."""
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 
 
 @pytest.fixture
-def device(trust: Trust) -> Iterator[NsmDevice]:
+def device(trust: Trust) -> NsmDevice:
     """Join the library's device to a security module of our own."""
     module = SecurityModule(
         module_id=MODULE_ID,
