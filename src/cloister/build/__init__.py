@@ -3,7 +3,7 @@
 No root, no daemon, nothing unpacked to disk but compressed layers. Spec: nitro-tools sections 2 and 3.
 """
 
-from cloister.build.content import BuildError
+from cloister.build.content import BuildError, FileError, read_bounded
 from cloister.build.image import Recipe, build_image, build_time_from
 from cloister.build.layers import Progress
 from cloister.build.signing import PemSigner, Signer, map_image, sign_image
@@ -12,6 +12,7 @@ from cloister.build.tree import Limits
 
 __all__ = [
     "BuildError",
+    "FileError",
     "Limits",
     "PemSigner",
     "Progress",
@@ -21,5 +22,6 @@ __all__ = [
     "build_image",
     "build_time_from",
     "map_image",
+    "read_bounded",
     "sign_image",
 ]

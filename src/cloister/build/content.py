@@ -22,6 +22,14 @@ class BuildError(CloisterError):
     """The image cannot be built from this source."""
 
 
+class FileError(BuildError):
+    """A file that was named cannot be opened."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be opened: {reason}.")
+        self.path = path
+
+
 class Content(Protocol):
     """Bytes of a known length."""
 
@@ -134,14 +142,26 @@ class HostFile:
             yield from Region(file, 0, self.size, shown).chunks()
 
 
+def _open_now(path: str, flags: int) -> int:
+    """Open without waiting, as for a pipe's other end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def open_region(path: Path) -> tuple[io.BufferedReader, Region]:
-    """Open a regular file as a region and return the file to close; raises BuildError."""
+    """Open a regular file as a region and return the file to close; raises FileError."""
     try:
-        file = path.open("rb")
+        file = open(path, "rb", opener=_open_now)
     except OSError as error:
-        raise BuildError(f"{path} cannot be read: {error.strerror}.") from error
+        raise FileError(path, error.strerror or str(error)) from error
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         file.close()
-        raise BuildError(f"{path} is not a regular file.")
+        raise FileError(path, "it is not a regular file")
     return file, Region(file, 0, status.st_size, str(path))
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return a whole small file; raises FileError, or BuildError beyond ``limit`` bytes."""
+    file, region = open_region(path)
+    with file:
+        return region.read(limit)

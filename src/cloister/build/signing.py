@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from cloister.build.content import open_region
+from cloister.build.content import open_region, read_bounded
 from cloister.build.output import atomic_output
 from cloister.eif import (
     EifWriter,
@@ -48,10 +48,10 @@ class PemSigner:
     @classmethod
     def load(cls, certificate: Path, private_key: Path, now: datetime) -> "PemSigner":
         """Read both and check that they can sign now; raises SignatureError or BuildError."""
-        pem = _read(certificate)
+        pem = read_bounded(certificate, _MAX_PEM)
         check_dates(load_signing_certificate(pem), now)
         try:
-            key = load_pem_private_key(_read(private_key), password=None)
+            key = load_pem_private_key(read_bounded(private_key, _MAX_PEM), password=None)
         except TypeError:
             raise SignatureError(
                 f"The private key {private_key} is encrypted, which is not supported."
@@ -103,9 +103,3 @@ def sign_image(path: Path, signer: Signer) -> Measurements:
         size = writer.seal()
         os.fchmod(out.fileno(), path.stat().st_mode & 0o777)
         return measure(image_of(out.fileno(), size))
-
-
-def _read(path: Path) -> bytes:
-    file, region = open_region(path)
-    with file:
-        return region.read(_MAX_PEM)

@@ -1,0 +1,213 @@
+"""``cloister image``: build an enclave image from a local source, and say what one holds."""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cloister import __version__
+from cloister.build import (
+    BuildError,
+    PemSigner,
+    Progress,
+    Recipe,
+    build_image,
+    build_time_from,
+    map_image,
+    read_bounded,
+)
+from cloister.cli.nitro.describe_eif import describe
+from cloister.kit import Kit, choose_kit, find_kit
+from cloister.measure import Measurements, measure
+from cloister.places import current_places
+
+HELP = """Build, describe and measure enclave images.
+
+  cloister image build SOURCE -o hello.eif
+  cloister image describe hello.eif
+
+SOURCE is a directory, a tar, an OCI layout or a docker-archive; what lies at the path is recognised, or say
+it with
+dir:, tar:, oci:PATH[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]."""
+
+MAX_METADATA = 4096
+"""Bytes of a metadata file, as nitro-cli has it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-verbs and their options."""
+    verbs = parser.add_subparsers(dest="image_verb", metavar="VERB", required=True)
+    build = verbs.add_parser("build", help="build an image from a local source", allow_abbrev=False)
+    build.add_argument("source", metavar="SOURCE", help="directory, tar, OCI layout or docker-archive")
+    build.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="where the image goes"
+    )
+    build.add_argument("--kit", metavar="DIGEST", help="guest kit to use; default: the one in use")
+    build.add_argument(
+        "--cmd", metavar="COMMAND", help="what to run: shell words or a JSON array; replaces the image's CMD"
+    )
+    build.add_argument("--env", metavar="K=V", action="append", default=[], help="set a variable; repeatable")
+    build.add_argument("--name", metavar="N", default="", help="image name in the metadata")
+    build.add_argument("--version", metavar="V", default="", help="image version in the metadata")
+    build.add_argument("--metadata", metavar="FILE", type=Path, help="JSON to carry in the metadata")
+    add_signing_arguments(build)
+    build.add_argument(
+        "--compat",
+        choices=["aws"],
+        help="aws: CMD wins over ENTRYPOINT, WORKDIR and USER are ignored, as AWS's build-enclave does",
+    )
+    build.add_argument("--json", action="store_true", help="print JSON")
+    show = verbs.add_parser("describe", help="say what an image holds and measures", allow_abbrev=False)
+    show.add_argument("file", metavar="FILE", type=Path)
+    show.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_signing_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare nitro-cli's two signing options, which need each other."""
+    parser.add_argument("--signing-certificate", metavar="C", type=Path, help="PEM certificate to sign with")
+    parser.add_argument("--private-key", metavar="K", help="its PEM private key (P-256, P-384 or P-521)")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one sub-verb and return the exit code."""
+    return _build(args) if args.image_verb == "build" else _describe(args)
+
+
+def _build(args: argparse.Namespace) -> int:
+    signer = load_signer(args)
+    recipe = Recipe(
+        cmd=None if args.cmd is None else parse_command(args.cmd),
+        env=args.env,
+        name=args.name,
+        version=args.version,
+        custom=load_custom_metadata(args.metadata),
+        like_aws=args.compat == "aws",
+        build_time=build_time_from(os.environ),
+        build_tool_version=__version__,
+    )
+    with terminable(), shown_progress() as progress:
+        measurements = build_image(
+            args.source, args.output, kit=_kit(args.kit), recipe=recipe, signer=signer, progress=progress
+        )
+    if args.json:
+        print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
+    else:
+        print(f"{args.output}  {args.output.stat().st_size:,} bytes")
+        _print_registers(measurements)
+    return 0
+
+
+def _describe(args: argparse.Namespace) -> int:
+    image = map_image(args.file)
+    measurements = measure(image)
+    shown = describe(image, measurements)
+    if args.json:
+        shown["Architecture"] = image.architecture
+        shown["Size"] = image.size
+        shown["Sections"] = [
+            {"Type": section.kind.name.lower(), "Size": len(section.payload)} for section in image.sections
+        ]
+        shown["KitDigest"] = image.metadata and image.metadata.kit_digest
+        print(json.dumps(shown, indent=2))
+        return 0
+    print(f"{args.file}  {image.size:,} bytes, {image.architecture}")
+    for section in image.sections:
+        print(f"  {section.kind.name.lower():<10}{len(section.payload):>14,} bytes")
+    _print_registers(measurements)
+    print(f"Command line  {image.cmdline}")
+    if image.metadata is not None:
+        build = image.metadata.build
+        print(f"Name          {image.metadata.image_name}, version {image.metadata.image_version}")
+        print(f"Built         {build.build_time} by {build.build_tool} {build.build_tool_version}")
+        print(f"Kernel        {build.operating_system} {build.kernel_version}")
+        print(f"Guest kit     {image.metadata.kit_digest or 'unknown'}")
+    if image.signature is None:
+        print("Signature     none")
+    else:
+        verdict = "good" if shown["SignatureCheck"] else "made for another image"
+        print(f"Signature     {verdict}, by {image.signature.certificate.subject.rfc4514_string()}")
+    return 0
+
+
+def _print_registers(measurements: Measurements) -> None:
+    for index, value in measurements.registers().items():
+        print(f"PCR{index}  {value.hex()}")
+
+
+def _kit(prefix: str | None) -> Kit:
+    return find_kit(current_places()) if prefix is None else choose_kit(current_places(), prefix)
+
+
+def parse_command(text: str) -> list[str]:
+    """Read a command as a JSON array or as shell words; raises BuildError."""
+    try:
+        words = json.loads(text) if text.startswith("[") else shlex.split(text)
+    except (ValueError, RecursionError) as error:
+        raise BuildError(f"The command {text[:100]!r} cannot be read: {error}.") from None
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise BuildError(f"The command {text[:100]!r} is not a list of words.")
+    return words
+
+
+def load_custom_metadata(path: Path | None) -> Any:
+    """Read a metadata file of at most 4096 bytes; raises BuildError."""
+    if path is None:
+        return None
+    try:
+        return json.loads(read_bounded(path, MAX_METADATA))
+    except (ValueError, RecursionError) as error:
+        raise BuildError(f"The metadata file {path} is not JSON: {error}.") from None
+
+
+def load_signer(args: argparse.Namespace) -> PemSigner | None:
+    """Read the certificate and key that a command names, if any; exits 2 for one without the other."""
+    usage_error: Callable[[str], None] = args.usage_error
+    if (args.signing_certificate is None) != (args.private_key is None):
+        usage_error("--signing-certificate and --private-key need each other")
+    if args.signing_certificate is None:
+        return None
+    return PemSigner.load(args.signing_certificate, Path(args.private_key), datetime.now(UTC))
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn SIGTERM into the interruption that cleans up."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress | None]:
+    """Show what is going on where a person looks at it: on stderr, when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress as bars  # noqa: PLC0415 - costs a tenth of a second that scripts need not pay
+    from rich.console import Console  # noqa: PLC0415
+
+    columns: Sequence[bars.ProgressColumn] = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        tasks = dict[str, bars.TaskID]()
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = display.add_task(what, total=total or None)
+            display.update(tasks[what], completed=done)
+
+        yield report

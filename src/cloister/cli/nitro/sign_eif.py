@@ -1,0 +1,46 @@
+"""``nitro-cli sign-eif``: sign an image, or sign it anew. Spec: nitro-tools 1.3, 1.4, 2.3."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from cloister.build import sign_image
+from cloister.cli.image import add_signing_arguments, load_signer, terminable
+from cloister.cli.nitro.describe_eif import nitro_errors
+from cloister.cli.nitro.errors import NitroCliError
+
+HELP = "Sign an EIF found at a given path."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare AWS's options; the path is looked for only when the command runs, as AWS does."""
+    parser.add_argument("--eif-path", metavar="EIF_PATH", type=Path)
+    add_signing_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sign in place: PCR0 to 2 stay, PCR8 names the certificate. A failure leaves the file as it was."""
+    if args.eif_path is None:
+        raise NitroCliError(
+            "E01", "Missing mandatory argument. User did not provide the `eif-path` argument."
+        )
+    refuse_remote_key(args.private_key)
+    with nitro_errors("Failed to sign EIF", "E60"), terminable():
+        signer = load_signer(args)
+        if signer is None:
+            raise NitroCliError(
+                "E60", "EIF signing error. Both --signing-certificate and --private-key are missing."
+            )
+        measurements = sign_image(args.eif_path, signer)
+    print("Enclave Image successfully signed.", file=sys.stderr)
+    print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
+    return 0
+
+
+def refuse_remote_key(private_key: str | None) -> None:
+    """Say plainly that a KMS key or token is not a file; they come later."""
+    if private_key is not None and private_key.startswith(("arn:", "pkcs11:")):
+        raise NitroCliError(
+            "E60", f"EIF signing error. The key {private_key} is not a PEM file; only those can sign yet."
+        )
