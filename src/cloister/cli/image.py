@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cloister.cli.nitro.describe_eif import describe
 from cloister.kit import Kit, choose_kit, find_kit
 from cloister.measure import Measurements, measure
 from cloister.places import current_places
+from cloister.rootfs import RECIPE_NAME, open_example
 
 HELP = """Build, describe and measure enclave images.
 
@@ -35,7 +37,8 @@ HELP = """Build, describe and measure enclave images.
 
 SOURCE is a directory, a tar, an OCI layout or a docker-archive; what lies at the path is recognised, or say
 it with
-dir:, tar:, oci:PATH[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]."""
+dir:, tar:, oci:PATH[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].
+A directory with an enclave.toml is assembled from pinned packages first, see examples/secret."""
 
 MAX_METADATA = 4096
 """Bytes of a metadata file, as nitro-cli has it."""
@@ -62,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compat",
         choices=["aws"],
         help="aws: CMD wins over ENTRYPOINT, WORKDIR and USER are ignored, as AWS's build-enclave does",
+    )
+    build.add_argument("--offline", action="store_true", help="for enclave.toml: use what is cached, or fail")
+    build.add_argument(
+        "--update-lock", action="store_true", help="for enclave.toml: pin today's versions, then build"
     )
     build.add_argument("--json", action="store_true", help="print JSON")
     show = verbs.add_parser("describe", help="say what an image holds and measures", allow_abbrev=False)
@@ -93,9 +100,9 @@ def _build(args: argparse.Namespace) -> int:
         build_time=build_time_from(os.environ),
         build_tool_version=__version__,
     )
-    with terminable(), shown_progress() as progress:
+    with terminable(), shown_progress() as progress, _assembled(args, recipe, progress) as (source, recipe):
         measurements = build_image(
-            args.source, args.output, kit=_kit(args.kit), recipe=recipe, signer=signer, progress=progress
+            source, args.output, kit=_kit(args.kit), recipe=recipe, signer=signer, progress=progress
         )
     if args.json:
         print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
@@ -103,6 +110,33 @@ def _build(args: argparse.Namespace) -> int:
         print(f"{args.output}  {args.output.stat().st_size:,} bytes")
         _print_registers(measurements)
     return 0
+
+
+@contextmanager
+def _assembled(
+    args: argparse.Namespace, recipe: Recipe, progress: Progress | None
+) -> Iterator[tuple[str | Path, Recipe]]:
+    """Assemble a directory that holds an enclave.toml; any other source is taken as it is."""
+    directory = Path(args.source)
+    if not (directory / RECIPE_NAME).is_file():
+        yield args.source, recipe
+        return
+    with open_example(
+        current_places(),
+        directory,
+        offline=args.offline,
+        update_lock=args.update_lock,
+        progress=lambda what: progress(what, 0, 0) if progress else None,
+    ) as assembled:
+        yield (
+            assembled.root,
+            replace(
+                recipe,
+                cmd=recipe.cmd or assembled.cmd,
+                env=(*assembled.env, *recipe.env),
+                name=recipe.name or directory.resolve().name,
+            ),
+        )
 
 
 def _describe(args: argparse.Namespace) -> int:
