@@ -1,0 +1,131 @@
+"""CreateKey: a new key with its policy, material and tags."""
+
+import secrets
+import uuid
+from typing import Any
+
+from cloister.aws import Fault
+from cloister.kms.call import Call
+from cloister.kms.keys import SYMMETRIC, Key, KeyState, Material, key_arn
+from cloister.kms.members import (
+    BOOLEAN,
+    CUSTOM_KEY_STORE_ID,
+    CUSTOMER_MASTER_KEY_SPEC,
+    DESCRIPTION,
+    KEY_SPEC,
+    KEY_USAGE,
+    ORIGIN,
+    POLICY,
+    TAGS,
+    XKS_KEY_ID,
+)
+from cloister.kms.operation import Operation
+from cloister.kms.policies import admit_policy, check_lockout, default_policy
+from cloister.kms.shapes import Structure
+
+MAX_TAGS = 50
+MATERIAL_SIZE = 32
+
+
+def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
+    spec = members.get("KeySpec", members.get("CustomerMasterKeySpec", SYMMETRIC))
+    _check_supported(members, spec)
+    tags = _tags(members)
+    bypass = members.get("BypassPolicyLockoutSafetyCheck", False)
+    conditions: dict[str, tuple[str, ...]] = {
+        "kms:KeySpec": (spec,),
+        "kms:KeyUsage": (members.get("KeyUsage", "ENCRYPT_DECRYPT"),),
+        "kms:KeyOrigin": (members.get("Origin", "AWS_KMS"),),
+        "kms:MultiRegion": ("true" if members.get("MultiRegion") else "false",),
+        "kms:BypassPolicyLockoutSafetyCheck": ("true" if bypass else "false",),
+        **{f"aws:RequestTag/{name}": (value,) for name, value in tags.items()},
+    }
+    if tags:
+        conditions["aws:TagKeys"] = tuple(tags)
+        call.authorise("kms:TagResource", conditions=conditions)
+    call.authorise("kms:CreateKey", conditions=conditions)
+    policy = (
+        admit_policy(call, members["Policy"]) if "Policy" in members else default_policy(call.store.account)
+    )
+    key_id = str(uuid.uuid4())
+    material = Material(0, secrets.token_hex(32), secrets.token_bytes(MATERIAL_SIZE))
+    key = Key(
+        key_id=key_id,
+        arn=key_arn(call.store.region, call.store.account, key_id),
+        account=call.store.account,
+        region=call.store.region,
+        spec=spec,
+        usage="ENCRYPT_DECRYPT",
+        origin="AWS_KMS",
+        description=members.get("Description", ""),
+        state=KeyState.ENABLED,
+        created=call.now,
+        deletion=None,
+        policy=policy,
+        materials={material.generation: material},
+        tags=tags,
+        aliases=(),
+    )
+    check_lockout(call, key, policy, bypass=bypass)
+    call.store.add_key(key)
+    call.key = key
+    return {"KeyMetadata": key.metadata()}
+
+
+def _check_supported(members: dict[str, Any], spec: str) -> None:
+    """Refuse what this service does not make yet, and combinations that no key can have."""
+    if "KeySpec" in members and "CustomerMasterKeySpec" in members:
+        raise Fault(
+            "ValidationException",
+            "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. "
+            "CustomerMasterKeySpec is deprecated.",
+        )
+    if spec != SYMMETRIC:
+        raise Fault("UnsupportedOperationException", f"KeySpec {spec} is not supported.")
+    usage = members.get("KeyUsage", "ENCRYPT_DECRYPT")
+    if usage != "ENCRYPT_DECRYPT":
+        raise Fault("ValidationException", f"KeyUsage {usage} is not compatible with KeySpec {spec}")
+    if (
+        members.get("Origin", "AWS_KMS") != "AWS_KMS"
+        or "CustomKeyStoreId" in members
+        or "XksKeyId" in members
+    ):
+        raise Fault(
+            "UnsupportedOperationException",
+            f"Origin {members.get('Origin', 'AWS_CLOUDHSM')} is not supported.",
+        )
+    if members.get("MultiRegion", False):
+        raise Fault("UnsupportedOperationException", "Multi-Region keys are not supported.")
+
+
+def _tags(members: dict[str, Any]) -> dict[str, str]:
+    listed = members.get("Tags", [])
+    tags = {tag["TagKey"]: tag["TagValue"] for tag in listed}
+    if len(tags) != len(listed):
+        raise Fault("TagException", "Duplicate tag keys")
+    if any(name.lower().startswith("aws:") for name in tags):
+        raise Fault("TagException", "Tags beginning with aws: are reserved")
+    if len(tags) > MAX_TAGS:
+        raise Fault("TagException", "Too many tags")
+    return tags
+
+
+OPERATION = Operation(
+    "CreateKey",
+    Structure(
+        {
+            "Policy": POLICY,
+            "Description": DESCRIPTION,
+            "KeyUsage": KEY_USAGE,
+            "CustomerMasterKeySpec": CUSTOMER_MASTER_KEY_SPEC,
+            "KeySpec": KEY_SPEC,
+            "Origin": ORIGIN,
+            "CustomKeyStoreId": CUSTOM_KEY_STORE_ID,
+            "BypassPolicyLockoutSafetyCheck": BOOLEAN,
+            "Tags": TAGS,
+            "MultiRegion": BOOLEAN,
+            "XksKeyId": XKS_KEY_ID,
+        }
+    ),
+    _run,
+)

@@ -1,0 +1,20 @@
+"""DisableKey: stop a key from working until it is enabled."""
+
+from typing import Any
+
+from cloister.kms.call import Call
+from cloister.kms.keys import KeyState
+from cloister.kms.members import KEY_ID
+from cloister.kms.operation import Operation
+from cloister.kms.shapes import Structure
+
+
+def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
+    key = call.find_key(members["KeyId"])
+    call.authorise("kms:DisableKey", key)
+    key.require_not_pending_deletion()
+    call.store.set_state(key.key_id, KeyState.DISABLED)
+    return {}
+
+
+OPERATION = Operation("DisableKey", Structure({"KeyId": KEY_ID}, required=("KeyId",)), _run)

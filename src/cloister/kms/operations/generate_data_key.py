@@ -1,0 +1,62 @@
+"""GenerateDataKey: a fresh data key, in the clear or for an attested recipient, and under a KMS key."""
+
+import base64
+import secrets
+from typing import Any
+
+from cloister.aws import Fault
+from cloister.kms.call import Call, cryptographic_conditions
+from cloister.kms.ciphertext import encrypt
+from cloister.kms.keys import SYMMETRIC
+from cloister.kms.members import (
+    BOOLEAN,
+    DATA_KEY_SPEC,
+    ENCRYPTION_CONTEXT,
+    GRANT_TOKENS,
+    KEY_ID,
+    NUMBER_OF_BYTES,
+    RECIPIENT,
+)
+from cloister.kms.operation import Operation
+from cloister.kms.outcome import deliver, end_dry_run
+from cloister.kms.shapes import Structure
+
+_SIZES = {"AES_256": 32, "AES_128": 16}
+
+
+def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
+    if ("KeySpec" in members) == ("NumberOfBytes" in members):
+        raise Fault("ValidationException", "Please specify either number of bytes or key spec.")
+    call.admit_recipient(members)
+    key = call.find_key(members["KeyId"])
+    call.authorise("kms:GenerateDataKey", key, conditions=cryptographic_conditions(members, SYMMETRIC))
+    key.require_usable()
+    key.require_usage("ENCRYPT_DECRYPT", "GenerateDataKey")
+    end_dry_run(members)
+    size = members["NumberOfBytes"] if "NumberOfBytes" in members else _SIZES[members["KeySpec"]]
+    data_key = secrets.token_bytes(size)
+    blob = encrypt(key.key_id, key.current, data_key, members.get("EncryptionContext", {}))
+    return {
+        "CiphertextBlob": base64.b64encode(blob).decode(),
+        **deliver(call, data_key),
+        "KeyId": key.arn,
+        "KeyMaterialId": key.current.material_id,
+    }
+
+
+OPERATION = Operation(
+    "GenerateDataKey",
+    Structure(
+        {
+            "KeyId": KEY_ID,
+            "EncryptionContext": ENCRYPTION_CONTEXT,
+            "NumberOfBytes": NUMBER_OF_BYTES,
+            "KeySpec": DATA_KEY_SPEC,
+            "GrantTokens": GRANT_TOKENS,
+            "Recipient": RECIPIENT,
+            "DryRun": BOOLEAN,
+        },
+        required=("KeyId",),
+    ),
+    _run,
+)

@@ -1,0 +1,34 @@
+"""GenerateRandom: random bytes; no key, so identity policies alone decide."""
+
+import secrets
+from typing import Any
+
+from cloister.aws import Fault
+from cloister.kms.call import Call
+from cloister.kms.members import CUSTOM_KEY_STORE_ID, NUMBER_OF_BYTES, RECIPIENT
+from cloister.kms.operation import Operation
+from cloister.kms.outcome import deliver
+from cloister.kms.shapes import Structure
+
+
+def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
+    if "NumberOfBytes" not in members:
+        raise Fault("ValidationException", "NumberOfBytes is required.")
+    call.admit_recipient(members)
+    call.authorise("kms:GenerateRandom")
+    if "CustomKeyStoreId" in members:
+        raise Fault("CustomKeyStoreNotFoundException", "")
+    return dict(deliver(call, secrets.token_bytes(members["NumberOfBytes"])))
+
+
+OPERATION = Operation(
+    "GenerateRandom",
+    Structure(
+        {
+            "NumberOfBytes": NUMBER_OF_BYTES,
+            "CustomKeyStoreId": CUSTOM_KEY_STORE_ID,
+            "Recipient": RECIPIENT,
+        }
+    ),
+    _run,
+)

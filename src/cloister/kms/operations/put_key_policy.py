@@ -1,0 +1,37 @@
+"""PutKeyPolicy: replace a key's policy, unless the caller would lock itself out."""
+
+from typing import Any
+
+from cloister.kms.call import Call
+from cloister.kms.members import BOOLEAN, KEY_ID, POLICY, POLICY_NAME
+from cloister.kms.operation import Operation
+from cloister.kms.operations.get_key_policy import check_policy_name
+from cloister.kms.policies import admit_policy, check_lockout
+from cloister.kms.shapes import Structure
+
+
+def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
+    check_policy_name(members)
+    key = call.find_key(members["KeyId"])
+    bypass = members.get("BypassPolicyLockoutSafetyCheck", False)
+    conditions = {"kms:BypassPolicyLockoutSafetyCheck": ("true" if bypass else "false",)}
+    call.authorise("kms:PutKeyPolicy", key, conditions=conditions)
+    policy = admit_policy(call, members["Policy"])
+    check_lockout(call, key, policy, bypass=bypass)
+    call.store.set_policy(key.key_id, policy)
+    return {}
+
+
+OPERATION = Operation(
+    "PutKeyPolicy",
+    Structure(
+        {
+            "KeyId": KEY_ID,
+            "PolicyName": POLICY_NAME,
+            "Policy": POLICY,
+            "BypassPolicyLockoutSafetyCheck": BOOLEAN,
+        },
+        required=("KeyId", "Policy"),
+    ),
+    _run,
+)
