@@ -1,4 +1,4 @@
-"""A byte stream to ``(cid, port)``: a Unix socket by the path rules on the parent, AF_VSOCK inside an enclave.
+"""A byte stream to ``(cid, port)``: a Unix socket by its path on the parent, AF_VSOCK inside an enclave.
 
 DESIGN.md section 3. Plain blocking sockets and nothing but the standard library, for programs on both sides.
 """
@@ -61,7 +61,7 @@ def inside_enclave() -> bool:
 def open_stream(cid: int, port: int, *, timeout: float | None = CONNECT_SECONDS) -> socket.socket:
     """Connect to a port of a CID and return the blocking socket.
 
-    ``timeout`` in seconds is for connecting alone. Raises RefusedError, UnreachableError, TransportTimeoutError.
+    ``timeout`` (seconds) is for connecting. Raises RefusedError, UnreachableError, TransportTimeoutError.
     """
     check_cid(cid)
     check_port(port)
@@ -84,8 +84,8 @@ def open_stream(cid: int, port: int, *, timeout: float | None = CONNECT_SECONDS)
 def listen(port: int, *, cid: int = CID_PARENT, backlog: int = BACKLOG) -> socket.socket:
     """Listen on a port and return the blocking, listening socket.
 
-    On the parent the socket is ``<run>/vsock/<cid>/<port>`` (0600), and its file is the caller's to unlink; inside an
-    enclave it is bound to any CID. Raises AddressInUseError, UnreachableError.
+    On the parent the socket is ``<run>/vsock/<cid>/<port>`` (0600), and its file is the caller's to unlink;
+    inside an enclave it is bound to any CID. Raises AddressInUseError, UnreachableError.
     """
     check_cid(cid)
     check_port(port)

@@ -1,4 +1,4 @@
-"""The enclave's devices, and the host's side of its addresses: pure machines joined to ``vhost`` and to sockets."""
+"""The enclave's devices and its addresses on the host: pure machines joined to ``vhost`` and to sockets."""
 
 from cloister.devices.mux import serve_mux
 from cloister.devices.network import CidError, Claim, HostNetwork

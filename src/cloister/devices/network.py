@@ -1,7 +1,7 @@
 """CIDs and the vsock address tree of one user on one host (DESIGN.md section 3).
 
-``<run>/vsock/<cid>/<port>`` is a listener on (cid, port), ``<run>/vsock/<cid>/mux`` leads into the enclave with that CID.
-A CID belongs to the process that holds the lock on ``<run>/vsock/<cid>.lock``; a dead process holds no lock.
+``<run>/vsock/<cid>/<port>`` is a listener on (cid, port), ``<run>/vsock/<cid>/mux`` leads into the enclave
+with that CID. A CID belongs to the process that holds the lock on ``<run>/vsock/<cid>.lock``.
 """
 
 import fcntl
@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from cloister.errors import CloisterError
 from cloister.vsock import CID_FIRST_ENCLAVE, CID_PARENT, MUX, check_cid, listener_name
@@ -63,7 +64,7 @@ class Claim:
                 (self._network.root / f"{self.cid}.lock").unlink()
             os.close(self._lock)
 
-    def __enter__(self) -> "Claim":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 """The virtio security module: requests of the guest's ``nsm`` driver, answered by a function.
 
-Spec: nitro-tools section 5.1, and Linux's ``drivers/misc/nsm.c``: device id 33, one queue; the driver offers the request
-as one chain and the place for the response as the next, a single chain with both parts is as good.
+Spec: nitro-tools section 5.1, and Linux's ``drivers/misc/nsm.c``: device id 33, one queue; the driver offers
+the request as one chain and the place for the response as the next; one chain with both is as good.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ class NsmDevice:
         self._request: bytes | None = None
 
     def begin(self, fail: Callable[[DeviceError], None]) -> None:
-        """A guest is coming."""
+        """Do nothing: a guest is coming."""
 
-    def queue_started(self, index: int, queue: Virtqueue) -> None:
+    def queue_started(self, _index: int, queue: Virtqueue) -> None:
         """Take the ring into use."""
         self._queue = queue
 
-    def queue_stopped(self, index: int) -> None:
-        """The guest resets the device."""
+    def queue_stopped(self, _index: int) -> None:
+        """Forget what was not answered: the guest resets the device."""
         self._queue = None
         self._request = None
 
-    def kicked(self, index: int) -> None:
+    def kicked(self, _index: int) -> None:
         """Answer what is there; at most the ring's size, so a guest cannot hold the loop."""
         queue = self._queue
         if queue is None:
@@ -52,7 +52,7 @@ class NsmDevice:
         queue.publish()
 
     def end(self) -> None:
-        """The virtual machine is gone."""
+        """Do nothing: nothing is held."""
 
     def _answer(self, places: list[memoryview]) -> int:
         """Write the response where the guest wants it; return its length, zero when it cannot be given."""

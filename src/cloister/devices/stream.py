@@ -1,7 +1,7 @@
 """One spliced connection: the guest's end in the rings, the host's end a non-blocking socket.
 
-Backpressure both ways: bytes for the guest stay in the host's socket until there is credit and a ring buffer; bytes
-from the guest wait here, never more than the credit we gave (virtio 1.2 section 5.10.6.3).
+Backpressure both ways: bytes for the guest stay in the host's socket until there is credit and a ring buffer;
+bytes from the guest wait here, never more than the credit we gave (virtio 1.2 section 5.10.6.3).
 """
 
 import asyncio
@@ -43,10 +43,10 @@ class GuestSide(Protocol):
         """Wake this stream when the guest offers buffers again."""
 
     def forget(self, stream: "Stream") -> None:
-        """The guest's end is over; the ports are free."""
+        """Free the ports: the guest's end is over."""
 
     def buried(self, stream: "Stream") -> None:
-        """The host's end is over too."""
+        """Free the place: the host's end is over too."""
 
     def settle(self) -> None:
         """Show the guest what has been done."""
@@ -90,7 +90,7 @@ class Stream:
         sock.setblocking(False)
 
     def start(self) -> None:
-        """The guest's side is established: begin to splice."""
+        """Begin to splice: the guest's side is established."""
         self._cancel_deadline()
         self.resume()
 
@@ -99,7 +99,7 @@ class Stream:
         self._deadline = self._loop.call_later(ANSWER_SECONDS, self._unanswered)
 
     def accepted(self) -> None:
-        """The guest took a connection that came from the host: say so and begin."""
+        """Tell the host that the guest took its connection, and begin."""
         try:
             self.sock.send(ok_line(self.connection.local_port))
         except OSError:
@@ -136,7 +136,7 @@ class Stream:
         self._keep(views, sent)
 
     def guest_shutdown(self) -> None:
-        """The guest will not send, or not receive, any more."""
+        """Pass on that the guest will not send, or not receive, any more."""
         if self.connection.peer_shutdown & Shutdown.RECEIVE:
             self._stop_reading()
             with suppress(OSError):
@@ -144,7 +144,7 @@ class Stream:
         self._check_end()
 
     def guest_gone(self) -> None:
-        """The guest ended the connection: what it sent before still goes to the host, within a time limit."""
+        """Hand on what the guest sent before it ended the connection, within a time limit."""
         self.guest.forget(self)
         self._stop_reading()
         if self._waiting and self.open:
@@ -297,7 +297,7 @@ class Stream:
             self._check_end()
 
     def _host_closed(self) -> None:
-        """The host's program takes no more: discard, and tell the guest that we do not receive."""
+        """Discard what the host's program takes no more, and tell the guest that we do not receive."""
         self._write_shut = True
         self._stop_writing()
         self._waiting.clear()

@@ -1,7 +1,7 @@
 """The vsock device: the pure connections of ``cloister.vsock`` between virtqueues and host sockets.
 
-Follows virtio 1.2 section 5.10; the guest's CID is its configuration space. Queue 0 carries packets to the guest,
-queue 1 from it; the event queue stays with QEMU.
+Follows virtio 1.2 section 5.10; the guest's CID is its configuration space. Queue 0 carries packets to the
+guest, queue 1 from it; the event queue stays with QEMU.
 """
 
 import asyncio
@@ -37,7 +37,10 @@ _RX, _TX = 0, 1
 
 
 class VsockDevice:
-    """One guest's vsock. ``dial(cid, port)`` returns a connected stream socket or raises ConnectionRefusedError."""
+    """One guest's vsock.
+
+    ``dial(cid, port)`` returns a connected stream socket or raises ConnectionRefusedError; it must not block.
+    """
 
     features = int(Feature.INDIRECT_DESC | Feature.EVENT_IDX)
     queue_count = 2
@@ -73,7 +76,7 @@ class VsockDevice:
     def attach(self, sock: socket.socket, guest_port: int, *, peer_cid: int = CID_PARENT) -> None:
         """Connect a host socket to a port of the guest; takes the socket over.
 
-        When the guest accepts, ``OK <port>`` and a newline is written to it; when it refuses, the socket is closed.
+        When the guest accepts, ``OK <port>`` and a newline are written to it; when it refuses, it is closed.
         """
         window = self._window()
         connection = None
@@ -90,7 +93,7 @@ class VsockDevice:
     # What the vhost-user back end uses
 
     def begin(self, fail: Callable[[DeviceError], None]) -> None:
-        """A guest is coming."""
+        """Note how to end the device: a guest is coming."""
         self._fail = fail
 
     def queue_started(self, index: int, queue: Virtqueue) -> None:
@@ -102,7 +105,7 @@ class VsockDevice:
             self._tx = queue
 
     def queue_stopped(self, index: int) -> None:
-        """The guest resets the device: no connection survives that."""
+        """Drop every connection: the guest resets the device."""
         if index == _RX:
             self._rx = None
         else:
@@ -118,7 +121,7 @@ class VsockDevice:
         self.settle()
 
     def end(self) -> None:
-        """The virtual machine is gone."""
+        """Let go of everything: the virtual machine is gone."""
         self._drop_all()
         for stream in list(self._orphans):
             stream.close()
@@ -140,7 +143,7 @@ class VsockDevice:
         self._starved[stream] = None
 
     def forget(self, stream: Stream) -> None:
-        """The guest's end is over."""
+        """Free the ports: the guest's end is over."""
         if self._streams.pop(stream.connection, None) is not None:
             self._muxer.forget(stream.connection)
             self._windows -= stream.connection.buf_alloc
@@ -149,7 +152,7 @@ class VsockDevice:
                 self._orphans.add(stream)
 
     def buried(self, stream: Stream) -> None:
-        """The host's end is over."""
+        """Free the place: the host's end is over."""
         self._orphans.discard(stream)
 
     def settle(self) -> None:

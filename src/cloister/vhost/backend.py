@@ -1,7 +1,7 @@
 """The back end's loop: one vhost-user connection, one device, inside the running asyncio loop.
 
-Follows the vhost-user protocol, "Back-end" side: owner, features, memory table, rings. The peer is QEMU in its
-jail and counts as hostile: any message out of order or out of bounds ends the device with DeviceError.
+Follows the vhost-user protocol, the back end's side: owner, features, memory table, rings. The peer is QEMU
+in its jail and counts as hostile: any message out of order or out of bounds ends the device with DeviceError.
 """
 
 import array
@@ -38,19 +38,19 @@ class Device(Protocol):
         """The configuration space, empty if there is none."""
 
     def begin(self, fail: Callable[[DeviceError], None]) -> None:
-        """A peer is there; ``fail`` ends the device from a callback of its own."""
+        """Get ready for a peer; ``fail`` ends the device from a callback of its own."""
 
-    def queue_started(self, index: int, queue: Virtqueue) -> None:
-        """A queue may be used from now on."""
+    def queue_started(self, index: int, queue: Virtqueue, /) -> None:
+        """Use a queue from now on; called again with a new one when the guest's memory is remapped."""
 
-    def queue_stopped(self, index: int) -> None:
-        """A queue must not be touched any more."""
+    def queue_stopped(self, index: int, /) -> None:
+        """Leave a queue alone from now on."""
 
-    def kicked(self, index: int) -> None:
-        """The guest put something into a queue; may raise DeviceError."""
+    def kicked(self, index: int, /) -> None:
+        """Look at a queue, the guest put something into it; may raise DeviceError."""
 
     def end(self) -> None:
-        """The peer is gone: let go of everything."""
+        """Let go of everything: the peer is gone."""
 
 
 async def serve_device(
@@ -229,12 +229,9 @@ class _Session:
         except DeviceError:
             _close_all(files)
             raise
-        running = [ring for ring in self._rings if ring.running]
-        for ring in running:
-            ring.stop()
         self._memory.replace(regions, files)
-        for ring in running:
-            ring.start_if_ready()
+        for ring in self._rings:
+            ring.remap()
 
     def _ring_request(self, request: Request, payload: bytes, files: list[int]) -> bytes | None:
         if request in _WITH_FILES:

@@ -4,4 +4,4 @@ from cloister.errors import CloisterError
 
 
 class DeviceError(CloisterError):
-    """The guest or the vhost-user peer did something no correct one does; the device is over, the process is not."""
+    """A guest or a vhost-user peer did what no correct one does: the device is over, the process is not."""

@@ -1,7 +1,7 @@
 """The guest's memory as the back end sees it: files mapped, every address checked before use.
 
-Follows the vhost-user protocol, SET_MEM_TABLE. Only sealed memory files are taken: a file that can shrink would
-let the peer turn any access into a bus error.
+Follows the vhost-user protocol, SET_MEM_TABLE. Only sealed memory files are taken: a file that can shrink
+would let the peer turn any access into a bus error.
 """
 
 import fcntl
@@ -48,12 +48,7 @@ class GuestMemory:
         """Map a new table and drop the old one; takes the files over even when it raises DeviceError."""
         mapped: list[MappedRegion] = []
         try:
-            if len(regions) != len(files):
-                raise DeviceError(
-                    f"{len(regions)} memory regions came with {len(files)} files, expected one each"
-                )
-            if sum(region.size for region in regions) > MAX_MEMORY:
-                raise DeviceError(f"the memory table is larger than {MAX_MEMORY} bytes")
+            _check_table(regions, files)
             for region, file in zip(regions, files, strict=True):
                 mapped.append(_map(region, file))
         except DeviceError:
@@ -69,7 +64,7 @@ class GuestMemory:
         ]
 
     def view(self, address: int, length: int) -> memoryview:
-        """Return guest physical memory ``[address, address + length)``; raises DeviceError outside the table."""
+        """Return guest physical memory from ``address`` on; raises DeviceError outside the table."""
         for start, end, view in self._ranges:
             if start <= address and address + length <= end:
                 return view[address - start : address - start + length]
@@ -79,7 +74,7 @@ class GuestMemory:
         """Return memory named by the peer's own address; raises DeviceError outside the table."""
         for mapped in self._mapped:
             start = address - mapped.region.user_address
-            if 0 <= start and start + length <= mapped.region.size:
+            if start >= 0 and start + length <= mapped.region.size:
                 return mapped.view[start : start + length]
         raise DeviceError(f"the peer's address {address:#x}+{length:#x} is in no memory region")
 
@@ -87,6 +82,13 @@ class GuestMemory:
         """Unmap everything and close the files."""
         mapped, self._mapped, self._ranges = self._mapped, (), []
         _unmap(mapped)
+
+
+def _check_table(regions: Sequence[MemoryRegion], files: Sequence[int]) -> None:
+    if len(regions) != len(files):
+        raise DeviceError(f"{len(regions)} memory regions came with {len(files)} files, expected one each")
+    if sum(region.size for region in regions) > MAX_MEMORY:
+        raise DeviceError(f"the memory table is larger than {MAX_MEMORY} bytes")
 
 
 def _map(region: MemoryRegion, file: int) -> MappedRegion:

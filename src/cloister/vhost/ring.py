@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from cloister.vhost.faults import DeviceError
@@ -18,14 +19,14 @@ from cloister.vhost.virtqueue import Virtqueue
 class QueueUser(Protocol):
     """The part of a device that a ring talks to."""
 
-    def queue_started(self, index: int, queue: Virtqueue) -> None:
-        """A queue may be used from now on."""
+    def queue_started(self, index: int, queue: Virtqueue, /) -> None:
+        """Use a queue from now on; called again with a new one when the guest's memory is remapped."""
 
-    def queue_stopped(self, index: int) -> None:
-        """A queue must not be touched any more."""
+    def queue_stopped(self, index: int, /) -> None:
+        """Leave a queue alone from now on."""
 
-    def kicked(self, index: int) -> None:
-        """The guest put something into a queue."""
+    def kicked(self, index: int, /) -> None:
+        """Look at a queue: the guest put something into it."""
 
 
 class Ring:
@@ -52,11 +53,6 @@ class Ring:
         self._kick: int | None = None
         self._call: int | None = None
         self._queue: Virtqueue | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether the device may use the queue."""
-        return self._queue is not None
 
     def set_address(self, address: RingAddress) -> None:
         """Remember where the ring is; takes effect when the ring starts."""
@@ -94,17 +90,14 @@ class Ring:
         """Start once address, kick and permission are there; raises DeviceError for an impossible ring."""
         if self._queue is not None or self._kick is None or self._address is None or not self.enabled:
             return
-        self._queue = Virtqueue(
-            self._memory,
-            self.size,
-            self._address,
-            next_available=self.base,
-            features=self.features,
-            notify=self._interrupt,
-        )
+        self._make_queue(self._address)
         self._loop.add_reader(self._kick, self._kicked)
-        self._device.queue_started(self.index, self._queue)
-        self._loop.call_soon(self._catch_up, self._queue)
+
+    def remap(self) -> None:
+        """Go on in new mappings of the guest's memory; raises DeviceError when the ring is not in them."""
+        if self._queue is not None and self._address is not None:
+            self.base = self._queue.next_available
+            self._make_queue(self._address)
 
     def stop(self, *, forget_kick: bool = False) -> int:
         """Stop the queue and return the index of the next available entry."""
@@ -123,6 +116,18 @@ class Ring:
         """Stop and let go of both eventfds."""
         self.stop(forget_kick=True)
         self.set_call(None)
+
+    def _make_queue(self, address: RingAddress) -> None:
+        self._queue = Virtqueue(
+            self._memory,
+            self.size,
+            address,
+            next_available=self.base,
+            features=self.features,
+            notify=self._interrupt,
+        )
+        self._device.queue_started(self.index, self._queue)
+        self._loop.call_soon(self._catch_up, self._queue)
 
     def _catch_up(self, queue: Virtqueue) -> None:
         """Look once without a kick: buffers may have been there before the ring started."""
@@ -149,7 +154,7 @@ class Ring:
 
 def _check_eventfd(file: int) -> None:
     """Take nothing but an eventfd: writing to anything else could block or do harm."""
-    if os.readlink(f"/proc/self/fd/{file}") != "anon_inode:[eventfd]":
+    if str(Path(f"/proc/self/fd/{file}").readlink()) != "anon_inode:[eventfd]":
         os.close(file)
         raise DeviceError("the peer sent a kick or call file that is no eventfd")
     os.set_blocking(file, False)

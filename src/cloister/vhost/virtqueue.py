@@ -1,6 +1,6 @@
 """One split virtqueue, seen from the device.
 
-Follows virtio 1.2 section 2.7: descriptor chains, indirect tables (2.7.5.3), the available and used rings, and
+Follows virtio 1.2 section 2.7: descriptor chains, indirect tables (2.7.5.3), available and used rings, and
 notification suppression with and without VIRTIO_F_EVENT_IDX (2.7.7, 2.7.10). Everything in the rings is the
 guest's word: each index, length and address is checked when it is read, and read once.
 """

@@ -1,7 +1,8 @@
 """A vsock address on the host is a path, and a line leads from the host into an enclave.
 
-DESIGN.md section 3: ``<cid>/<port>`` is a socket that listens, ``<cid>/mux`` leads to the enclave's ports by the line
-protocol of Firecracker's hybrid sockets (docs/vsock.md there): ``CONNECT <port>\\n``, answered ``OK <port>\\n``.
+DESIGN.md section 3: ``<cid>/<port>`` is a socket that listens, ``<cid>/mux`` leads to the enclave's ports by
+the line protocol of Firecracker's hybrid sockets (docs/vsock.md there): ``CONNECT <port>`` and a newline,
+answered by ``OK <port>`` and a newline.
 """
 
 from cloister.errors import CloisterError

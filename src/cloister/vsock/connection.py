@@ -3,11 +3,12 @@
 Follows virtio 1.2 section 5.10.6. A primer:
 
 - **Connect.** REQUEST is answered by RESPONSE, or by RST when refused.
-- **Credit** (5.10.6.3). Every header carries ``buf_alloc``, the size of its sender's receive buffer, and ``fwd_cnt``, how
-  many bytes its sender has taken out of it so far (both 32 bits, wrapping). With ``tx_cnt`` bytes sent, one may send
-  ``peer_buf_alloc - (tx_cnt - peer_fwd_cnt)`` more, and no byte beyond. CREDIT_REQUEST asks for a CREDIT_UPDATE.
-- **End.** SHUTDOWN says what its sender will not do any more (receive, send, both). Both: the peer answers RST when it
-  has dealt with what is on the way. An RST at any other time is an abrupt end.
+- **Credit** (5.10.6.3). Every header carries ``buf_alloc``, the size of its sender's receive buffer, and
+  ``fwd_cnt``, how many bytes its sender has taken out of it so far (both 32 bits, wrapping). Having sent
+  ``tx_cnt`` bytes, one may send ``peer_buf_alloc - (tx_cnt - peer_fwd_cnt)`` more and no byte beyond.
+  CREDIT_REQUEST asks for a CREDIT_UPDATE.
+- **End.** SHUTDOWN says what its sender will not do any more (receive, send, both). Both: the peer answers
+  RST when it has dealt with what is on the way. An RST at any other time is an abrupt end.
 
 What a received packet means is read from ``TABLE``; a packet that is not in it breaks the protocol.
 """
@@ -51,7 +52,7 @@ class Effect(Enum):
     """The guest broke the protocol: answer RST and forget the connection."""
 
 
-TABLE = {
+TABLE: dict[tuple[State, int], tuple[State, Effect]] = {
     (State.REQUESTED, Op.RESPONSE): (State.ESTABLISHED, Effect.ACCEPTED),
     (State.REQUESTED, Op.RST): (State.CLOSED, Effect.RESET),
     (State.ESTABLISHED, Op.RW): (State.ESTABLISHED, Effect.DELIVER),
@@ -119,7 +120,7 @@ class Connection:
     def credit(self) -> int:
         """Bytes that may be sent to the guest now.
 
-        Beyond the specification, the number of packets on the way is bounded too: Linux since 6.12.92 resets a
+        Beyond the specification, the packets on the way are bounded too: Linux since 6.12.92 resets a
         connection whose queued packets cost more than ``buf_alloc`` in overhead, however small their payload.
         """
         if len(self._in_flight) * PACKET_CHARGE >= self.peer_buf_alloc:
@@ -128,11 +129,10 @@ class Connection:
 
     def receive(self, header: Header) -> Effect:
         """Take note of a packet's header and say what has to be done about it."""
-        entry = TABLE.get((self.state, header.op))  # type: ignore[call-overload]  # a plain int finds its Op
+        entry = TABLE.get((self.state, header.op))
         if entry is None:
             self.state = State.CLOSED
             return Effect.VIOLATION
-        effect: Effect
         self.state, effect = entry
         if not self._note_credit(header.buf_alloc, header.fwd_cnt):
             self.state = State.CLOSED

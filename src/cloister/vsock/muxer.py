@@ -1,7 +1,7 @@
-"""All connections of one guest: which packet belongs to which, and what answers a packet that belongs to none.
+"""All connections of one guest: which packet belongs to which, and what answers a packet of none.
 
-Follows virtio 1.2 section 5.10.6.4 to 5.10.6.6: unknown connections are answered by RST, a source other than the guest's
-own CID is dropped, only streams are offered.
+Follows virtio 1.2 section 5.10.6.4 to 5.10.6.6: unknown connections are answered by RST, a source other than
+the guest's own CID is dropped, only streams are offered.
 """
 
 from enum import Enum, auto
