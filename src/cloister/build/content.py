@@ -142,15 +142,11 @@ class HostFile:
             yield from Region(file, 0, self.size, shown).chunks()
 
 
-def _open_now(path: str, flags: int) -> int:
-    """Open without waiting, as for a pipe's other end."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def open_region(path: Path) -> tuple[io.BufferedReader, Region]:
     """Open a regular file as a region and return the file to close; raises FileError."""
     try:
-        file = open(path, "rb", opener=_open_now)
+        # without waiting for a pipe's other end
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
         raise FileError(path, error.strerror or str(error)) from error
     status = os.fstat(file.fileno())
