@@ -21,7 +21,7 @@ SUITES = {"bookworm": "trixie", "trixie": "trixie"}
 """Which release holds the kernel source, for each release of the host that we know."""
 
 CMDLINE = {
-    "x86_64": "reboot=t panic=-1 console=ttyS0 random.trust_bootloader=off",
+    "x86_64": "reboot=t panic=-1 console=ttyS0 random.trust_bootloader=off no_timer_check",
 }
 """reboot=t: a triple fault, the one reset that a machine without ACPI and keyboard controller always has."""
 
@@ -31,7 +31,9 @@ def find_source(places: Places, *, offline: bool) -> tuple[PackageSource, Packag
     own = read_os_release().get("VERSION_CODENAME", "unknown")
     suite = SUITES.get(own)
     if suite is None:
-        raise KitError(f"no kernel source is known for the release {own!r}: import a kit with 'cloister kit import FILE'")
+        raise KitError(
+            f"no kernel source is known for the release {own!r}: import a kit with 'cloister kit import FILE'"
+        )
     source = PackageSource(places, suites=[suite, f"{suite}-updates", f"{suite}-security"], offline=offline)
     source.update()
     packages = source.resolve([SOURCE_PACKAGE])
@@ -39,7 +41,12 @@ def find_source(places: Places, *, offline: bool) -> tuple[PackageSource, Packag
 
 
 def build_kit(
-    places: Places, *, progress: Progress, architecture: str = "x86_64", offline: bool = False, work: Path | None = None
+    places: Places,
+    *,
+    progress: Progress,
+    architecture: str = "x86_64",
+    offline: bool = False,
+    work: Path | None = None,
 ) -> Kit:
     """Build the kit for an architecture, install it and make it the one in use.
 
@@ -47,16 +54,23 @@ def build_kit(
     """
     missing = missing_tools()
     if missing:
-        raise KitError(f"building the guest kit needs {', '.join(missing)}: run 'cloister setup' as root, or install them")
+        raise KitError(
+            f"building the guest kit needs {', '.join(missing)}: run 'cloister setup', or install them"
+        )
     progress(None, "finding the kernel source")
     source, package = find_source(places, offline=offline)
-    archive = source.fetch(package, progress=lambda done, total, name: progress(done / total, f"fetching {name}"))
+    archive = source.fetch(
+        package, progress=lambda done, total, name: progress(done / total, f"fetching {name}")
+    )
     tree = prepare_tree(work or places.cache / "build", package, archive, architecture, progress)
     with new_kit_directory(places) as scratch:
         progress(0.07, "compiling the init")
         run_tool(tree.make("headers"), tree.directory, log=tree.log)
         build_init(
-            tree.directory / "tools/include/nolibc", tree.directory / "usr/include", scratch / "init", architecture
+            tree.directory / "tools/include/nolibc",
+            tree.directory / "usr/include",
+            scratch / "init",
+            architecture,
         )
         shutil.copyfile(build_kernel(tree, progress), scratch / "kernel")
         shutil.copyfile(tree.directory / ".config", scratch / "kernel.config")

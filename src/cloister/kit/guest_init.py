@@ -1,4 +1,4 @@
-"""Compile ``guest/init.c``: one static program of a few kilobytes, against nolibc of the kernel's own source."""
+"""Compile ``guest/init.c``: one small static program, against nolibc of the kernel's own source."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -9,7 +9,8 @@ COMPILER = {"x86_64": "gcc", "aarch64": "aarch64-linux-gnu-gcc"}
 FLAGS = (
     "-std=gnu11", "-Os", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror",
     "-static", "-no-pie", "-fno-pie", "-ffreestanding", "-nostdlib", "-nostartfiles",
-    "-fno-ident", "-fno-asynchronous-unwind-tables", "-fstack-protector-strong",
+    "-fno-ident", "-fno-asynchronous-unwind-tables",
+    "-fstack-protector-strong", "-mstack-protector-guard=global",
     "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,noseparate-code", "-s",
 )  # fmt: skip
 
@@ -20,7 +21,12 @@ def build_init(nolibc: Path, headers: Path, output: Path, architecture: str = "x
     Raises KitError with the compiler's message.
     """
     with as_file(files("cloister").joinpath("guest")) as guest:
-        command = [COMPILER[architecture], *FLAGS, f"-ffile-prefix-map={guest}=guest", f"-ffile-prefix-map={nolibc}=nolibc"]
+        command = [
+            COMPILER[architecture],
+            *FLAGS,
+            f"-ffile-prefix-map={guest}=guest",
+            f"-ffile-prefix-map={nolibc}=nolibc",
+        ]
         command += ["-nostdinc", "-isystem", str(headers), "-I", str(nolibc), "-I", str(guest)]
         command += ["-include", str(nolibc / "nolibc.h"), "-o", str(output), str(guest / "init.c")]
         run_tool(command, output.parent)

@@ -1,4 +1,4 @@
-"""The guest kernel: the distribution's own source, a small configuration, and bytes that depend on nothing else.
+"""The guest kernel: the distribution's own source and a small configuration decide every byte of it.
 
 The tree is unpacked and built in a directory named after what goes in (source, configuration, compiler), in
 place, so that no path gets into the result; after an interruption make continues where it was. Kbuild's own
@@ -24,9 +24,11 @@ MAKE_ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}
 EXPECTED_STEPS = 1400
 """Lines that make prints for the whole kernel; only the progress bar depends on it."""
 NOT_UNPACKED = (
-    "*/Documentation/*.rst", "*/Documentation/*.yaml", "*/Documentation/*.txt", "*/samples/*.[ch]", "*/rust/*.rs", "*/drivers/gpu/drm/*.[ch]", "*/sound/*.[ch]",
-    "*/drivers/media/*.[ch]", "*/drivers/staging/*.[ch]", "*/drivers/net/ethernet/*.[ch]", "*/drivers/net/wireless/*.[ch]",
-    "*/drivers/infiniband/*.[ch]", "*/drivers/scsi/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/*.dts", "*/*.dtsi",
+    "*/Documentation/*.rst", "*/Documentation/*.yaml", "*/Documentation/*.txt", "*/samples/*.[ch]",
+    "*/rust/*.rs", "*/sound/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/*.dts", "*/*.dtsi",
+    "*/drivers/gpu/drm/*.[ch]", "*/drivers/media/*.[ch]", "*/drivers/staging/*.[ch]",
+    "*/drivers/net/ethernet/*.[ch]", "*/drivers/net/wireless/*.[ch]",
+    "*/drivers/infiniband/*.[ch]", "*/drivers/scsi/*.[ch]",
 )  # fmt: skip
 """Half of the tree, by size, that no configuration of ours compiles; every Kconfig and Makefile stays."""
 
@@ -58,17 +60,23 @@ def compiler_version() -> str:
     lines = []
     for tool in ("gcc", "ld"):
         try:
-            result = subprocess.run([tool, "--version"], capture_output=True, text=True, timeout=20, check=True)
+            result = subprocess.run(
+                [tool, "--version"], capture_output=True, text=True, timeout=20, check=True
+            )
         except (OSError, subprocess.SubprocessError) as error:
             raise KitError(f"{tool} cannot be run: install gcc and binutils") from error
         lines.append(result.stdout.partition("\n")[0])
     return "; ".join(lines)
 
 
-def prepare_tree(work: Path, source: Package, archive: Path, architecture: str, progress: Progress) -> KernelTree:
+def prepare_tree(
+    work: Path, source: Package, archive: Path, architecture: str, progress: Progress
+) -> KernelTree:
     """Unpack and configure the source, unless that was done before."""
     configuration = kernel_configuration(architecture)
-    name = hashlib.sha256(f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version()}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(
+        f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version()}".encode()
+    ).hexdigest()[:16]
     home = work / f"kernel-{name}"
     tree = KernelTree(home / "linux", source, architecture, home / "build.log")
     if not (home / "unpacked").is_file():
@@ -90,7 +98,15 @@ def prepare_tree(work: Path, source: Package, archive: Path, architecture: str, 
 def _unpack_source(archive: Path, target: Path) -> None:
     """Stream package → inner tarball → tree; nothing but the tree touches the disk."""
     select = ["tar", "--extract", "--to-stdout", "--wildcards", "*/linux-source-*.tar.xz"]
-    unpack = ["tar", "--extract", "--strip-components=1", "--no-same-owner", "--directory", str(target), "--wildcards"]
+    unpack = [
+        "tar",
+        "--extract",
+        "--strip-components=1",
+        "--no-same-owner",
+        "--directory",
+        str(target),
+        "--wildcards",
+    ]
     unpack += [f"--exclude={pattern}" for pattern in NOT_UNPACKED]
     pipe = subprocess.PIPE
     with (
@@ -117,7 +133,9 @@ def _check_configuration(wanted: str, got: str) -> None:
         or (line.startswith("# CONFIG_") and line.partition(" is")[0][2:] + "=y" in lines)
     ]
     if missing:
-        raise KitError(f"the kernel's configuration does not take {', '.join(missing)[:400]}: is it a 6.12 source?")
+        raise KitError(
+            f"the kernel's configuration does not take {', '.join(missing)[:400]}: is it a 6.12 source?"
+        )
 
 
 def build_kernel(tree: KernelTree, progress: Progress) -> Path:

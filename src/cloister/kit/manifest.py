@@ -1,4 +1,4 @@
-"""A guest kit: the kernel, init and command line that images are built from, and the manifest that names them.
+"""A guest kit: the kernel, init and command line that images are built from, and its manifest.
 
 The manifest is canonical JSON (sorted keys, no spaces, ASCII); a kit's digest is the SHA-256 of its bytes, so
 the digest pins every file, the sources and the compiler they were made with.
@@ -64,7 +64,11 @@ class KitManifest:
                 and manifest.architecture in ARCHITECTURES
                 and tuple(sorted(manifest.files)) == FILES
                 and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in manifest.files.values())
-                and all(isinstance(value, str) for name, value in fields.items() if name not in ("files", "format"))
+                and all(
+                    isinstance(value, str)
+                    for name, value in fields.items()
+                    if name not in ("files", "format")
+                )
                 and manifest.to_bytes() == text
             )
         except (ValueError, TypeError, AttributeError, RecursionError) as error:

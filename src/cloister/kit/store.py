@@ -29,7 +29,9 @@ def open_kit(directory: Path) -> Kit:
     except OSError as error:
         raise KitError(f"{directory} is not a kit: {error.strerror}") from error
     if directory.name != manifest.digest:
-        raise KitError(f"the manifest in {directory} has digest {manifest.digest}: expected its directory's name")
+        raise KitError(
+            f"the manifest in {directory} has digest {manifest.digest}: expected its directory's name"
+        )
     return Kit(directory, manifest)
 
 
@@ -62,7 +64,9 @@ def choose_kit(places: Places, prefix: str) -> Kit:
     """Return the one kit whose digest starts with ``prefix``; KitMissingError if there is none or several."""
     found = [kit for kit in list_kits(places) if kit.digest.startswith(prefix)]
     if len(found) != 1:
-        raise KitMissingError(f"{len(found) or 'no'} kits have a digest that starts with {prefix!r}: expected exactly one")
+        raise KitMissingError(
+            f"{len(found) or 'no'} kits have a digest that starts with {prefix!r}: expected exactly one"
+        )
     return found[0]
 
 
@@ -87,7 +91,7 @@ def new_kit_directory(places: Places) -> Iterator[Path]:
 
 
 def install_kit(places: Places, scratch: Path, manifest: KitManifest) -> Kit:
-    """Move a finished kit to its place, where it is read-only; one that is there already is replaced if damaged."""
+    """Move a finished kit to its place, read-only; one that is there already is replaced if damaged."""
     (scratch / MANIFEST).write_bytes(manifest.to_bytes())
     for name in manifest.files:
         (scratch / name).chmod(0o555 if name == "init" else 0o444)

@@ -1,4 +1,4 @@
-"""Running compilers and make so that the result depends on the sources alone, and so that people see progress."""
+"""Running compilers so that the result depends on the sources alone and people see progress."""
 
 import os
 import selectors
@@ -39,21 +39,27 @@ def reproducible_environment() -> dict[str, str]:
     }
 
 
-def run_tool(command: Sequence[str], directory: Path, *, log: Path | None = None, on_line: Callable[[str], None] | None = None) -> str:
-    """Run one tool, give its lines to ``on_line`` and return the last of them; KitError with the end of its output.
+def run_tool(
+    command: Sequence[str],
+    directory: Path,
+    *,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> str:
+    """Run one tool, give its lines to ``on_line`` and return the last of them; KitError quotes its end.
 
     Stopped by a signal or by silence, the whole process group goes.
     """
     recent: deque[str] = deque(maxlen=40)
     try:
         process = subprocess.Popen(
-            list(command), cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=reproducible_environment(), start_new_session=True,
+            list(command), cwd=directory, env=reproducible_environment(), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except OSError as error:
         raise KitError(f"cannot run {command[0]}: {error.strerror}") from error
     try:
-        with process, (log.open("ab") if log else open(os.devnull, "ab")) as record:
+        with process, (log or Path(os.devnull)).open("ab") as record:
             for line in _lines(process):
                 record.write(line)
                 text = line.decode(errors="replace").rstrip("\n")
@@ -66,8 +72,8 @@ def run_tool(command: Sequence[str], directory: Path, *, log: Path | None = None
             process.wait()
     if process.returncode:
         errors = [line for line in recent if "error" in line.lower() or "***" in line] or list(recent)
-        where = f" (log: {log})" if log else ""
-        raise KitError(f"{Path(command[0]).name} failed with exit code {process.returncode}: {'; '.join(errors[-3:])[:600]}{where}")
+        quoted = "; ".join(errors[-3:])[:600] + (f" (log: {log})" if log else "")
+        raise KitError(f"{Path(command[0]).name} failed with exit code {process.returncode}: {quoted}")
     return "\n".join(recent)
 
 

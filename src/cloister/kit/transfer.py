@@ -14,7 +14,7 @@ MEMBERS = (MANIFEST, *FILES)
 
 
 def export_kit(kit: Kit, output: Path) -> None:
-    """Write a kit to one file, deterministically; KitError if the kit is damaged or the file cannot be written."""
+    """Write a kit to one file, deterministically; KitError if it is damaged or the file cannot be written."""
     kit.verify()
     partial = output.with_name(f".{output.name}.partial")
     try:
@@ -32,14 +32,19 @@ def export_kit(kit: Kit, output: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def import_kit(places: Places, file: Path) -> Kit:
-    """Read a kit from one file, check every digest and install it; KitError if anything is foreign or wrong."""
+def import_kit(places: Places, file: Path, *, digest: str | None = None) -> Kit:
+    """Read a kit from one file, check every digest and install it; KitError if anything is foreign or wrong.
+
+    ``digest``, when given, is the only kit that is accepted.
+    """
     with new_kit_directory(places) as scratch:
         try:
             with file.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
                 manifest = _read_members(archive, scratch)
         except (OSError, tarfile.TarError, EOFError) as error:
             raise KitError(f"{file} is not a kit: {error}") from error
+        if digest not in (None, manifest.digest):
+            raise KitError(f"{file} holds kit {manifest.digest}: expected {digest}")
         return install_kit(places, scratch, manifest)
 
 

@@ -2,7 +2,14 @@
 
 from cloister.packages.package import Package, PackageError, parse_uri_line
 from cloister.packages.source import PackageSource, Progress
-from cloister.packages.sources import Archive, host_archives, parse_deb822, parse_one_line, read_os_release, release_of
+from cloister.packages.sources import (
+    Archive,
+    host_archives,
+    parse_deb822,
+    parse_one_line,
+    read_os_release,
+    release_of,
+)
 from cloister.packages.unpack import make_merged_usr, unpack_package
 
 __all__ = [

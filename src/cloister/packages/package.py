@@ -27,7 +27,9 @@ class Package:
 
 # 'http://host/pool/main/a/acl/libacl1_2.3.2-2_amd64.deb' libacl1_2.3.2-2_amd64.deb 32848 SHA256:9f…
 _LINE = re.compile(r"'(?P<uri>[^']+)' (?P<filename>\S+) (?P<size>\d+) (?P<hash>\S*)")
-_FILENAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+)_(?P<version>[^_/]+)_(?P<architecture>[a-z0-9-]+)\.deb")
+_FILENAME = re.compile(
+    r"(?P<name>[a-z0-9][a-z0-9+.-]+)_(?P<version>[^_/]+)_(?P<architecture>[a-z0-9-]+)\.deb"
+)
 
 
 def parse_uri_line(line: str) -> Package:
@@ -35,10 +37,14 @@ def parse_uri_line(line: str) -> Package:
     match = _LINE.fullmatch(line.strip())
     named = _FILENAME.fullmatch(match["filename"]) if match else None
     if match is None or named is None:
-        raise PackageError(f"apt-get printed {line.strip()[:200]!r} where the address of a package was expected")
+        raise PackageError(
+            f"apt-get printed {line.strip()[:200]!r} where the address of a package was expected"
+        )
     kind, _, digest = match["hash"].partition(":")
     if kind != "SHA256" or re.fullmatch(r"[0-9a-f]{64}", digest) is None:
-        raise PackageError(f"the archive's index gives no SHA-256 for {match['filename']}, got {match['hash']!r}")
+        raise PackageError(
+            f"the archive's index gives no SHA-256 for {match['filename']}, got {match['hash']!r}"
+        )
     return Package(
         name=named["name"],
         version=unquote(named["version"]),

@@ -1,4 +1,4 @@
-"""The distribution's packages for somebody who is not root: private apt state, the host's own mirrors and keys.
+"""The distribution's packages without root: private apt state, the host's own mirrors and keys.
 
 apt does what it is good at: it verifies the archive's signature, resolves dependencies against an empty
 system and downloads by hash. Only its state directories are ours (apt.conf(5), section "Directories").
@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from cloister.packages.package import Package, PackageError, parse_uri_line
@@ -47,7 +48,7 @@ class PackageSource:
         self._apt = places.cache / "apt"
 
     def update(self) -> None:
-        """Fetch the signed package indexes, unless they are fresh or we are offline; PackageError if that fails."""
+        """Fetch the signed package indexes, unless they are fresh or we are offline; PackageError if it fails."""
         state, stanzas = self._prepare()
         stamp = state / "updated"
         if self.offline or (stamp.is_file() and time.time() - stamp.stat().st_mtime < FRESH_SECONDS):
@@ -57,7 +58,7 @@ class PackageSource:
             stamp.write_text(stanzas)
 
     def resolve(self, names: Sequence[str], *, target_suite: str | None = None) -> list[Package]:
-        """Return the named packages and all they depend on, sorted by name; PackageError if one cannot be had.
+        """Return the named packages and all they depend on, by name; PackageError if one cannot be had.
 
         ``target_suite`` is preferred wherever it has a version (apt-get's ``--target-release``).
         """
@@ -86,9 +87,7 @@ class PackageSource:
         if missing and self.offline:
             raise PackageError(f"{missing[0].filename} is not in the cache: run once without --offline")
         for package in missing:
-            if progress:
-                progress(done, total, package.name)
-            self._download(package, lambda got, name=package.name, before=done: progress and progress(before + got, total, name))
+            self._download(package, partial(_report, progress, done, total, package.name))
             done += package.size
         if progress:
             progress(total, total, "")
@@ -103,20 +102,27 @@ class PackageSource:
         return path.is_file() and path.stat().st_size == package.size and _sha256(path) == package.sha256
 
     def _download(self, package: Package, report: Callable[[int], object]) -> None:
-        """Let apt's own method (proxies, credentials, https) fetch one file, then check it ourselves as well."""
+        """Let apt's own method (proxies, credentials, https) fetch one file, then check it ourselves."""
         state, _ = self._prepare()
         target = self.path_of(package)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{os.getpid()}.partial")
+        unfinished = target.with_name(f".{os.getpid()}.partial")
         command = [str(APT_HELPER), "-c", str(state / "apt.conf"), "-qq", "download-file"]
-        command += [package.uri, str(partial), f"SHA256:{package.sha256}"]
+        command += [package.uri, str(unfinished), f"SHA256:{package.sha256}"]
         try:
-            self._run(command, DOWNLOAD_SECONDS, f"cannot download {package.filename}", lambda: report(_size(partial)))
-            if _size(partial) != package.size or _sha256(partial) != package.sha256:
-                raise PackageError(f"{package.filename} is not what the archive's index promised ({package.sha256})")
-            partial.replace(target)
+            self._run(
+                command,
+                DOWNLOAD_SECONDS,
+                f"cannot download {package.filename}",
+                lambda: report(_size(unfinished)),
+            )
+            if _size(unfinished) != package.size or _sha256(unfinished) != package.sha256:
+                raise PackageError(
+                    f"{package.filename} is not what the archive's index promised ({package.sha256})"
+                )
+            unfinished.replace(target)
         finally:
-            partial.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
     def _prepare(self) -> tuple[Path, str]:
         """Make the private apt directories for exactly these archives and return them with the sources."""
@@ -136,22 +142,35 @@ class PackageSource:
     def _apt_get(self, state: Path) -> list[str]:
         return ["apt-get", "-c", str(state / "apt.conf"), "-qq", "-y"]
 
-    def _run(self, command: list[str], seconds: int, failure: str, tick: Callable[[], object] | None = None) -> str:
+    def _run(
+        self, command: list[str], seconds: int, failure: str, tick: Callable[[], object] | None = None
+    ) -> str:
         environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
         try:
             with subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                text=True,
             ) as process:
                 output, errors = _communicate(process, seconds, tick)
         except FileNotFoundError as error:
-            raise PackageError(f"{failure}: {command[0]} is missing, this needs a Debian-like host") from error
+            raise PackageError(
+                f"{failure}: {command[0]} is missing, this needs a Debian-like host"
+            ) from error
         if process.returncode:
-            reason = [line for line in errors.splitlines() if line.startswith("E:")] or errors.splitlines()[-1:]
+            reason = [line for line in errors.splitlines() if line.startswith("E:")] or errors.splitlines()[
+                -1:
+            ]
             raise PackageError(f"{failure}: {' '.join(reason)[:500] or f'exit code {process.returncode}'}")
         return output
 
 
-def _communicate(process: subprocess.Popen[str], seconds: int, tick: Callable[[], object] | None) -> tuple[str, str]:
+def _communicate(
+    process: subprocess.Popen[str], seconds: int, tick: Callable[[], object] | None
+) -> tuple[str, str]:
     """Wait for a tool within its time, calling ``tick`` now and then; it is killed on every other way out."""
     deadline = time.monotonic() + seconds
     try:
@@ -166,6 +185,11 @@ def _communicate(process: subprocess.Popen[str], seconds: int, tick: Callable[[]
     finally:
         if process.poll() is None:
             process.kill()
+
+
+def _report(progress: Progress | None, before: int, total: int, name: str, got: int) -> None:
+    if progress:
+        progress(before + got, total, name)
 
 
 def _configuration(state: Path, architecture: str) -> str:

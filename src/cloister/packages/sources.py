@@ -35,7 +35,11 @@ class Archive:
             "Targets: Packages",
         ]
         if self.signed_by:
-            lines.append(f"Signed-By: {self.signed_by}" if "\n" not in self.signed_by else f"Signed-By:{self.signed_by}")
+            lines.append(
+                f"Signed-By: {self.signed_by}"
+                if "\n" not in self.signed_by
+                else f"Signed-By:{self.signed_by}"
+            )
         if self.check_valid_until:
             lines.append(f"Check-Valid-Until: {self.check_valid_until}")
         return "\n".join(lines) + "\n"
@@ -45,7 +49,9 @@ def parse_one_line(text: str) -> Iterator[Archive]:
     """Yield the binary archives of a one-line-style list; other lines are skipped as apt skips comments."""
     for raw in text.splitlines():
         line = raw.partition("#")[0].strip()
-        match = re.fullmatch(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>.*)", line)
+        match = re.fullmatch(
+            r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>.*)", line
+        )
         if match is None:
             continue
         options = dict(word.partition("=")[::2] for word in (match["options"] or "").split())
@@ -62,7 +68,11 @@ def parse_deb822(text: str) -> Iterator[Archive]:
     """Yield the binary archives of a deb822 sources file, one for each URI and suite."""
     for stanza in re.split(r"\n[ \t]*\n", text):
         fields = _fields(stanza)
-        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in ("no", "false", "0"):
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in (
+            "no",
+            "false",
+            "0",
+        ):
             continue
         for uri in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():
@@ -95,7 +105,12 @@ def host_archives(etc: Path = Path("/etc/apt")) -> list[Archive]:
     """Read every archive the host's apt is configured with."""
     lists = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.list"))]
     stanzas = sorted((etc / "sources.list.d").glob("*.sources"))
-    archives = [found for path in lists if path.is_file() for found in parse_one_line(path.read_text(errors="replace"))]
+    archives = [
+        found
+        for path in lists
+        if path.is_file()
+        for found in parse_one_line(path.read_text(errors="replace"))
+    ]
     archives += [found for path in stanzas for found in parse_deb822(path.read_text(errors="replace"))]
     return archives
 

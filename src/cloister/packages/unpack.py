@@ -38,4 +38,6 @@ def unpack_package(deb: Path, root: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise PackageError(f"unpacking {deb.name} took longer than {UNPACK_SECONDS} s") from error
     if reader.returncode or writer.returncode:
-        raise PackageError(f"cannot unpack {deb.name}: {errors.strip()[-300:] or 'it is not a Debian package'}")
+        raise PackageError(
+            f"cannot unpack {deb.name}: {errors.strip()[-300:] or 'it is not a Debian package'}"
+        )

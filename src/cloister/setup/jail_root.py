@@ -84,7 +84,9 @@ def ensure_jail_root(places: Places, *, offline: bool, progress: Progress) -> Ja
     if existing is not None:
         return existing
     places.jails.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=places.jails, ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix=".making-", dir=places.jails, ignore_cleanup_errors=True
+    ) as scratch:
         host = _host_emulator()
         if host is not None:
             origin, source, emulator = f"host {_version_text(host)}", Path("/"), host
@@ -100,16 +102,25 @@ def ensure_jail_root(places: Places, *, offline: bool, progress: Progress) -> Ja
 
 def _host_emulator() -> Path | None:
     found = shutil.which(EMULATOR)
-    version = re.search(r"version (\d+)\.(\d+)", _version_text(Path(found))) if found else None
-    if found is None or version is None or (int(version[1]), int(version[2])) < OLDEST_QEMU:
-        return None
-    return Path(found)
+    version = parse_version(_version_text(Path(found))) if found else None
+    return Path(found) if found and version and version >= OLDEST_QEMU else None
+
+
+def parse_version(text: str) -> tuple[int, int] | None:
+    """Read major and minor out of what ``qemu --version`` prints."""
+    version = re.search(r"version (\d+)\.(\d+)", text)
+    return (int(version[1]), int(version[2])) if version else None
 
 
 def _version_text(emulator: Path) -> str:
     try:
         result = subprocess.run(
-            [str(emulator), "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False
+            [str(emulator), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -121,7 +132,8 @@ def _unpack_newer(places: Places, target: Path, *, offline: bool, progress: Prog
     suite = NEWER_SUITE.get(own)
     if suite is None:
         raise JailRootError(
-            f"no QEMU 10.2 or newer on this host and no backports known for the release {own!r}: install one as {EMULATOR}"
+            f"no QEMU 10.2 or newer here and no backports known for the release {own!r}: "
+            f"install one as {EMULATOR}"
         )
     architecture = DEBIAN_ARCHITECTURE.get(platform.machine(), platform.machine())
     backports = f"{suite}-backports"
@@ -130,7 +142,9 @@ def _unpack_newer(places: Places, target: Path, *, offline: bool, progress: Prog
     progress(None, f"package indexes of {backports}")
     source.update()
     packages = source.resolve([EMULATOR_PACKAGE], target_suite=backports)
-    files = source.fetch_all(packages, progress=lambda done, total, name: progress(0.7 * done / total, f"fetching {name}"))
+    files = source.fetch_all(
+        packages, progress=lambda done, total, name: progress(0.7 * done / total, f"fetching {name}")
+    )
     for number, file in enumerate(files):
         progress(0.7 + 0.25 * number / len(files), f"unpacking {packages[number].name}")
         unpack_package(file, target)
@@ -145,7 +159,9 @@ def _assemble(source: Path, emulator: Path, tree: Path) -> None:
     make_merged_usr(tree)
     for name in MOUNT_POINTS:
         (tree / name).mkdir()
-    modules = [m for d in directories for m in sorted((source / d.lstrip("/") / "qemu").glob("accel-tcg-*.so"))]
+    modules = [
+        m for d in directories for m in sorted((source / d.lstrip("/") / "qemu").glob("accel-tcg-*.so"))
+    ]
     wanted = {f"/{path.relative_to(source)}": path for path in modules}
     wanted |= {f"/usr/bin/{EMULATOR}": emulator}
     wanted |= dict(library_closure([emulator, *modules], root=source, directories=directories))
@@ -155,7 +171,9 @@ def _assemble(source: Path, emulator: Path, tree: Path) -> None:
         if found is not None:
             wanted[f"/usr/share/qemu/{name}"] = found
     if "/usr/share/qemu/qboot.rom" not in wanted:
-        raise JailRootError(f"{emulator} comes without the microvm firmware qboot.rom: install qemu-system-data")
+        raise JailRootError(
+            f"{emulator} comes without the microvm firmware qboot.rom: install qemu-system-data"
+        )
     for inside, file in wanted.items():
         place = tree / inside.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +222,11 @@ def _list_files(tree: Path) -> dict[str, dict[str, str | int]]:
             else:
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
-                files[inside] = {"sha256": digest, "size": path.stat().st_size, "mode": f"{path.stat().st_mode & 0o7777:o}"}
+                files[inside] = {
+                    "sha256": digest,
+                    "size": path.stat().st_size,
+                    "mode": f"{path.stat().st_mode & 0o7777:o}",
+                }
     return files
 
 

@@ -58,7 +58,9 @@ def _parse(image: memoryview) -> Needs:
             interpreter = bytes(image[at : at + length]).rstrip(b"\0").decode()
     entries = list(struct.iter_unpack("<QQ", dynamic[: 16 * MAX_DYNAMIC_ENTRIES]))
     table = next((value for tag, value in entries if tag == DT_STRTAB), 0)
-    strings = next((at + table - address for address, at, length in loads if address <= table < address + length), 0)
+    strings = next(
+        (at + table - address for address, at, length in loads if address <= table < address + length), 0
+    )
 
     def text(value: int) -> str:
         return bytes(image[strings + value : strings + value + 4096]).partition(b"\0")[0].decode()
@@ -71,7 +73,9 @@ def _parse(image: memoryview) -> Needs:
     )
 
 
-def library_closure(programs: Sequence[Path], *, root: Path, directories: Sequence[str]) -> Iterator[tuple[str, Path]]:
+def library_closure(
+    programs: Sequence[Path], *, root: Path, directories: Sequence[str]
+) -> Iterator[tuple[str, Path]]:
     """Yield (path inside the root, file on disk) of everything the programs load, the loader included.
 
     ``root`` is where the programs' own ``/`` lies; ``directories`` are searched after a file's own RUNPATH.
@@ -93,7 +97,9 @@ def library_closure(programs: Sequence[Path], *, root: Path, directories: Sequen
             seen.add(name)
             where = next((d for d in [*own, *directories] if (root / d.lstrip("/") / name).exists()), None)
             if where is None:
-                raise LibraryError(f"{program.name} needs {name}, which is in none of {', '.join(directories)}")
+                raise LibraryError(
+                    f"{program.name} needs {name}, which is in none of {', '.join(directories)}"
+                )
             found = root / where.lstrip("/") / name
             yield f"{where}/{name}", found.resolve(strict=True)
             waiting.append(found)

@@ -1,0 +1,208 @@
+"""What ``cloister doctor`` looks at: each precondition, what was found, and how to mend it."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cloister.errors import CloisterError
+from cloister.kit import find_kit
+from cloister.places import Places
+from cloister.setup.footing import probe_once
+from cloister.setup.jail_root import EMULATOR, OLDEST_QEMU, open_jail_root, parse_version
+from cloister.setup.system_packages import missing_packages
+from cloister.trust import open_trust
+from cloister.vmm import find_jail, jail_command_line
+
+TRY_SECONDS = 20
+LEAST_MEMORY_MIB = 1024
+LEAST_DISK_MIB = 4096
+LEAST_PYTHON = (3, 11)
+
+
+class PreconditionError(CloisterError):
+    """One precondition is not met; ``fix`` says how to mend it."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check."""
+
+    check: str
+    ok: bool
+    needed: bool
+    """Whether enclaves cannot run without it."""
+    found: str
+    fix: str
+
+    def to_json(self) -> dict[str, str | bool]:
+        """Return the finding as JSON's types."""
+        return asdict(self)
+
+
+def examine(places: Places) -> Iterator[Finding]:
+    """Check every precondition, in the order in which set-up provides them."""
+    checks: tuple[tuple[str, bool, Callable[[Places], str], str], ...] = (
+        ("python", True, _python, "install Python 3.11 or newer"),
+        ("system packages", True, _packages, "run 'cloister setup' as root"),
+        ("sandbox", True, _sandbox, "install bubblewrap and allow unprivileged user namespaces"),
+        ("jail root", True, _jail, "run 'cloister setup'"),
+        ("QEMU in its jail", True, _emulator, "run 'cloister setup'"),
+        ("guest kit", True, _kit, "run 'cloister setup', or 'cloister kit import FILE'"),
+        ("root of trust", True, _trust, "run 'cloister setup'"),
+        ("KMS account", True, _kms, "run 'cloister setup'"),
+        ("accelerator", True, _accelerator, "run 'cloister setup' first; it needs the jail and the kit"),
+        ("KVM", False, _kvm, "slower emulation is used meanwhile"),
+        ("memory", True, _memory, "end something, or add memory"),
+        ("disk space", True, _disk, "remove what is not needed; caches may go"),
+        ("run directory", True, lambda p: _writable(p.run), "create it and give it to this user"),
+        ("log directory", True, lambda p: _writable(p.logs), "create it and give it to this user"),
+    )
+    for name, needed, check, fix in checks:
+        try:
+            yield Finding(name, ok=True, needed=needed, found=check(places), fix="")
+        except PreconditionError as error:
+            yield Finding(name, ok=False, needed=needed, found=error.message, fix=error.fix)
+        except CloisterError as error:
+            yield Finding(name, ok=False, needed=needed, found=error.message, fix=fix)
+        except (OSError, subprocess.SubprocessError) as error:
+            yield Finding(name, ok=False, needed=needed, found=f"cannot be checked: {error}", fix=fix)
+
+
+def _python(_: Places) -> str:
+    if sys.version_info < LEAST_PYTHON:
+        raise CloisterError(f"Python {platform.python_version()} is too old")
+    return platform.python_version()
+
+
+def _packages(_: Places) -> str:
+    missing = missing_packages(building=False)
+    if missing:
+        raise PreconditionError(
+            f"{', '.join(missing)} not installed", f"run 'apt-get install {' '.join(missing)}' as root"
+        )
+    absent = missing_packages(building=True)
+    return f"enough to run enclaves; to build a kit also {', '.join(absent)}" if absent else "all installed"
+
+
+def _sandbox(_: Places) -> str:
+    """Use what the jail uses: every namespace, no capabilities."""
+    if shutil.which("bwrap") is None:
+        raise PreconditionError("bubblewrap is not installed", "run 'apt-get install bubblewrap' as root")
+    command = [
+        "bwrap",
+        "--unshare-all",
+        "--unshare-user",
+        "--cap-drop",
+        "ALL",
+        "--die-with-parent",
+        "--ro-bind",
+        "/",
+        "/",
+    ]
+    result = _try([*command, "--", "/bin/true"])
+    if result.returncode:
+        raise PreconditionError(
+            f"bubblewrap cannot make namespaces: {result.stderr.strip()[:200]}",
+            "as root run 'sysctl kernel.unprivileged_userns_clone=1' or, on Ubuntu, "
+            "'sysctl kernel.apparmor_restrict_unprivileged_userns=0'",
+        )
+    return "bubblewrap makes every namespace"
+
+
+def _jail(places: Places) -> str:
+    root = open_jail_root(places, check=True)
+    if root is None:
+        raise CloisterError(f"no whole jail root at {places.jails / 'current'}")
+    return f"{root.origin}, {root.size / 1e6:.0f} MB, {root.digest[:12]}"
+
+
+def _emulator(places: Places) -> str:
+    jail = find_jail(places)
+    result = _try([*jail_command_line(str(jail.directory)), f"/usr/bin/{EMULATOR}", "--version"])
+    version = parse_version(result.stdout)
+    if result.returncode or version is None:
+        raise CloisterError(
+            f"QEMU does not run in its jail: {result.stderr.strip()[:200] or result.stdout[:200]}"
+        )
+    if version < OLDEST_QEMU:
+        raise CloisterError(
+            f"QEMU {version[0]}.{version[1]} is too old: expected {OLDEST_QEMU[0]}.{OLDEST_QEMU[1]}"
+        )
+    return result.stdout.partition("\n")[0]
+
+
+def _kit(places: Places) -> str:
+    kit = find_kit(places)
+    kit.verify()
+    return f"Linux {kit.kernel_version}, {kit.digest[:12]}"
+
+
+def _trust(places: Places) -> str:
+    trust = open_trust(places.pki)
+    return f"{trust.instance_id} in {trust.region}"
+
+
+def _kms(places: Places) -> str:
+    credentials = places.kms / "credentials"
+    missing = [name for name in ("administrator", "enclave") if not (credentials / name).is_file()]
+    if missing:
+        raise CloisterError(f"no credentials of {' and '.join(missing)} in {credentials}")
+    return "administrator and role enclave"
+
+
+def _accelerator(places: Places) -> str:
+    footing = probe_once(places, os.environ)
+    return footing.accelerator + (", each machine as a user of its own" if footing.own_user else "")
+
+
+def _kvm(places: Places) -> str:
+    device = Path("/dev/kvm")
+    if not device.exists():
+        raise PreconditionError("there is no /dev/kvm", "enable virtualisation, or go on with emulation")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise PreconditionError(
+            "/dev/kvm may not be used by this user", "join the group kvm ('usermod -aG kvm USER' as root)"
+        )
+    if probe_once(places, os.environ).accelerator != "kvm":
+        raise PreconditionError(
+            "/dev/kvm is there but no kernel boots with it", "go on with emulation, or repair the host's KVM"
+        )
+    return "works"
+
+
+def _memory(_: Places) -> str:
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(fields["MemAvailable"].split()[0]) // 1024
+    if available < LEAST_MEMORY_MIB:
+        raise CloisterError(f"{available} MiB available: expected {LEAST_MEMORY_MIB} MiB")
+    return f"{available} MiB available"
+
+
+def _disk(places: Places) -> str:
+    existing = next(path for path in (places.cache, *places.cache.parents) if path.exists())
+    free = shutil.disk_usage(existing).free >> 20
+    if free < LEAST_DISK_MIB:
+        raise CloisterError(f"{free} MiB free under {existing}: a kit build needs {LEAST_DISK_MIB} MiB")
+    return f"{free} MiB free under {existing}"
+
+
+def _writable(directory: Path) -> str:
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise CloisterError(f"{directory} cannot be written: {existing} belongs to somebody else")
+    return str(directory) if directory.exists() else f"{directory} (made when needed)"
+
+
+def _try(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TRY_SECONDS, check=False
+    )
