@@ -103,7 +103,10 @@ def apply_layer(tree: Tree, layer: Region, limits: Limits) -> None:
         elif last.startswith(_WHITEOUT + _WHITEOUT):
             continue  # aufs's own bookkeeping, reserved by the specification
         elif last.startswith(_WHITEOUT):
-            tree.remove((*parts[:-1], *split_path(last.removeprefix(_WHITEOUT), layer.name)))
+            hidden = split_path(last.removeprefix(_WHITEOUT), layer.name)
+            if not hidden:
+                raise BuildError(f"{layer.name} holds a whiteout that hides nothing: {entry.name[:100]!r}.")
+            tree.remove((*parts[:-1], *hidden))
         else:
             additions.append((parts, entry))
     for parts, entry in additions:

@@ -1,0 +1,124 @@
+"""The tar index: the formats layers come in, and archives made to hurt."""
+
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloister.build.content import BuildError, Region
+from cloister.build.tar import Member, TarEntry, read_tar
+from simulators.image_sources import member, tar_of
+
+
+def index(data: bytes, directory: Path) -> list[TarEntry]:
+    path = directory / "archive.tar"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        return list(read_tar(Region(file, 0, len(data), "archive.tar")))
+
+
+def reheaded(block: bytes, offset: int, value: bytes) -> bytes:
+    """Change a header and put the right checksum on it."""
+    changed = block[:offset] + value + block[offset + len(value) :]
+    total = sum(changed[:148]) + 8 * 32 + sum(changed[156:512])
+    return changed[:148] + b"%06o\0 " % total + changed[156:]
+
+
+@pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_are_what_tarfile_wrote(layout: int, tmp_path: Path) -> None:
+    """Every kind of member of every format comes back with its fields."""
+    long = "d" * 90 + "/" + "f" * 60
+    data = tar_of(
+        [
+            member("dir/", tarfile.DIRTYPE, uid=3, gid=4),
+            member(long, body=b"x" * 600, mode=0o4711),
+            member("link", tarfile.SYMTYPE, linkname="../target"),
+            member("hard", tarfile.LNKTYPE, linkname=long if layout != tarfile.USTAR_FORMAT else "dir"),
+            member("tty", tarfile.CHRTYPE, devmajor=5, devminor=1),
+            member("pipe", tarfile.FIFOTYPE),
+        ],
+        layout,
+    )
+    entries = index(data, tmp_path)
+    kinds = [Member.DIRECTORY, Member.FILE, Member.SYMLINK, Member.HARDLINK, Member.CHARACTER, Member.FIFO]
+    assert [entry.kind for entry in entries] == kinds
+    assert (entries[0].uid, entries[0].gid) == (3, 4)
+    assert (entries[1].name, entries[1].mode, entries[1].content.size) == (long.encode(), 0o4711, 600)
+    assert entries[2].link == b"../target"
+    assert (entries[4].major, entries[4].minor) == (5, 1)
+
+
+def test_long_names_and_large_numbers(tmp_path: Path) -> None:
+    """Names beyond 256 bytes and owners beyond octal digits arrive through GNU's and pax's extensions."""
+    name, target = "n" * 200 + "/" + "m" * 200, "t" * 300
+    for layout in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        data = tar_of([member(name, tarfile.SYMTYPE, linkname=target, uid=3_000_000_000)], layout)
+        (entry,) = index(data, tmp_path)
+        assert (entry.name, entry.link, entry.uid) == (name.encode(), target.encode(), 3_000_000_000)
+
+
+def test_names_stay_bytes(tmp_path: Path) -> None:
+    """A name that is not UTF-8 is kept as it is."""
+    block = reheaded(tar_of([member("name")])[:512], 0, b"n\xff\xfe\0")
+    assert index(block, tmp_path)[0].name == b"n\xff\xfe"
+
+
+@given(st.lists(st.tuples(st.text("ab/é", max_size=150), st.binary(max_size=700)), max_size=5))
+def test_index_round_trip(files: list[tuple[str, bytes]]) -> None:
+    """Names and bytes of any files come back through the index."""
+    named = [(f"{name}.", body) for name, body in files]
+    data = tar_of([member(name, body=body) for name, body in named])
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        entries = list(read_tar(Region(file, 0, len(data), "archive.tar")))
+        found = [(entry.name.decode(), b"".join(entry.content.chunks())) for entry in entries]
+    assert found == named
+
+
+PLAIN = tar_of([member("file", body=b"body")], tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"hello" * 200, "not a tar archive"),
+        (PLAIN[:300], "ends inside a tar header"),
+        (PLAIN[:512], "is truncated"),
+        (reheaded(PLAIN, 124, b"77777777777\0"), "is truncated"),
+        (reheaded(PLAIN, 124, b"\x80" + b"\xff" * 11), "is truncated"),
+        (reheaded(PLAIN, 124, b"\xff" * 12), "negative number"),
+        (reheaded(PLAIN, 124, b"-0000000001\0"), "is not a number"),
+        (reheaded(PLAIN, 124, b"0000000_004\0"), "is not a number"),
+        (reheaded(PLAIN, 108, b"\x80" + b"\1" * 7), "owner or device number"),
+        (reheaded(PLAIN, 156, b"Z"), "unknown type"),
+        (reheaded(PLAIN, 156, b"S"), "sparse"),
+        (reheaded(PLAIN, 156, b"x"), "malformed pax header"),
+        (tar_of([member("f", pax_headers={"GNU.sparse.major": "1"})]), "sparse"),
+        (tar_of([member("f", pax_headers={"uid": "9" * 30})]), "number is"),
+        (tar_of([member("f", pax_headers={"comment": "c" * (1 << 20)})]), "expected at most 1048576"),
+        (tar_of([member("f", pax_headers={"comment": "c"})])[:1024], "after an extension header"),
+    ],
+)  # fmt: skip
+def test_damage_and_bombs_are_refused(data: bytes, message: str, tmp_path: Path) -> None:
+    """Truncated, negative, endless and unknown members are refused in one sentence."""
+    with pytest.raises(BuildError, match=message) as refused:
+        index(data, tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_flipped_header_bits_are_refused(tmp_path: Path) -> None:
+    """A single flipped bit of a header is refused, or only respells the checksum."""
+    (expected,) = index(PLAIN, tmp_path)
+    for position in range(512 * 8):
+        damaged = bytearray(PLAIN)
+        damaged[position // 8] ^= 1 << position % 8
+        try:
+            (entry,) = index(bytes(damaged), tmp_path)
+        except BuildError:
+            continue
+        assert 148 <= position // 8 < 156
+        assert (entry.name, entry.kind, entry.mode) == (expected.name, expected.kind, expected.mode)
