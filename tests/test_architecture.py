@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "kms": "aws attestation cms pki pcrs cose places",
     "proxy": "transport",
     "sdk": "nsm attestation cms cose aws transport",
+    "demo": "*",
     "setup": "packages kit vmm rootfs trust kms places build",
     "cli": "*",
 }  # fmt: skip
