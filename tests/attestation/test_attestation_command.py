@@ -1,0 +1,210 @@
+"""``cloister attestation verify`` as a person meets it: outputs, exit codes, one clear sentence."""
+
+import io
+import json
+from base64 import b64encode, urlsafe_b64encode
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cloister.attestation import sign
+from cloister.cli.main import main
+from cloister.pcrs import PcrBank
+from cloister.trust import initialise
+from simulators.local_chain import MODULE_ID, NOW, local_chain
+
+CHAIN = local_chain()
+PCRS = PcrBank({0: b"\x10" * 48, 1: b"\x11" * 48, 2: b"\x12" * 48}).locked()
+DOCUMENT = sign(CHAIN.credentials(NOW), module_id=MODULE_ID, now=NOW, pcrs=PCRS, nonce=b"nonce")
+AT = ["--at", NOW.isoformat()]
+PCR0 = ["--pcr", f"0={'10' * 48}"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> list[str]:
+    """Return the option that names the local chain's root."""
+    path = tmp_path / "root.pem"
+    path.write_bytes(CHAIN.root.certificate.public_bytes(Encoding.PEM))
+    return ["--root", str(path)]
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> str:
+    """Return the name of a file that holds the document."""
+    path = tmp_path / "document"
+    path.write_bytes(DOCUMENT)
+    return str(path)
+
+
+def command(*words: str) -> int:
+    """Run the command as ``main`` does, and return its exit code."""
+    try:
+        return main(["attestation", "verify", *words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def test_a_good_document_is_summarised(
+    document: str, root: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 0, and who signed what when, with what each register means."""
+    assert command(document, *root, *PCR0, *AT, "--nonce", b"nonce".hex(), "--max-age", "60") == 0
+    text = capsys.readouterr().out
+    for part in (
+        MODULE_ID,
+        "2025-02-03 12:00:00.250000 UTC",
+        f"PCR0        {'10' * 48}  the whole image",
+        "zero        PCR 3, 4, 5",
+        "signers     local.cloister-enclaves (until ",
+        "nonce       6e6f6e6365 (5 bytes)",
+    ):
+        assert part in text
+
+
+def test_json_is_for_machines(document: str, root: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json both outcomes are one JSON object."""
+    assert command(document, *root, *PCR0, *AT, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["Verified"], answer["ModuleId"], answer["Nonce"]) == (True, MODULE_ID, b"nonce".hex())
+    assert answer["PCRs"]["PCR2"] == "12" * 48
+    assert len(answer["Signers"]) == 5
+    assert command(document, *root, *PCR0, *AT, "--json", "--nonce", "00") == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["Verified"], answer["Step"], answer["Name"]) == (False, 20, "nonce")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        DOCUMENT,
+        DOCUMENT.hex().encode(),
+        DOCUMENT.hex().upper().encode() + b"\n",
+        b64encode(DOCUMENT),
+        b64encode(DOCUMENT).rstrip(b"="),
+        urlsafe_b64encode(DOCUMENT),
+        b"\n".join(b64encode(DOCUMENT)[i : i + 76] for i in range(0, 8000, 76)),
+    ],
+    ids=["raw", "hex", "upper-case hex", "base64", "unpadded", "URL-safe", "wrapped"],
+)
+def test_documents_are_read_in_any_form(
+    content: bytes, root: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file or standard input holds the document raw, in hex or in base64."""
+    path = tmp_path / "form"
+    path.write_bytes(content)
+    assert command(str(path), *root, *PCR0, *AT) == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert command("-", *root, *PCR0, *AT) == 0
+
+
+def test_genuine_documents(shared_vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A genuine document verifies under AWS's root at its own time, and the falsified one names its step."""
+    root = ["--root", str(shared_vectors / "aws-nitro-root-g1.pem"), "--any-pcrs", "--at-document-time"]
+    assert command(str(shared_vectors / "attestation/20251110_8e5652f3b009.cose"), *root) == 0
+    assert "aws.nitro-enclaves" in capsys.readouterr().out
+    assert command(str(shared_vectors / "attestation/20221109_7df2cdc016ae.cose"), *root) == 1
+    assert "step 15 (signature)" in capsys.readouterr().err
+    debug = str(shared_vectors / "attestation/20250818_050f82ac1d03.cose")
+    assert command(debug, *root) == 1
+    assert "step 18 (debug)" in capsys.readouterr().err
+    assert command(debug, *root, "--allow-debug") == 0
+    assert "WARNING" in capsys.readouterr().out
+
+
+def test_the_local_root_is_the_default(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --root the host's own root is trusted, once there is one."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert command(document, "--any-pcrs") == 1
+    assert "cloister setup" in capsys.readouterr().err
+    now = datetime.now(UTC)
+    instance_id = MODULE_ID.partition("-enc")[0]
+    trust = initialise(tmp_path / "cloister/pki", region="eu-central-1", instance_id=instance_id, now=now)
+    own = tmp_path / "own"
+    own.write_bytes(sign(trust.enclave_credentials(MODULE_ID, now), module_id=MODULE_ID, now=now, pcrs=PCRS))
+    assert command(str(own), *PCR0) == 0
+    assert command(document, *PCR0) == 1
+    assert "step 8 (root)" in capsys.readouterr().err
+
+
+REFUSED = {
+    "wrong register": (["--pcr", f"0={'11' * 48}"], "step 19 (pcrs): PCR0 is 1010"),
+    "register not shown": ([*PCR0, "--pcr", f"16={'00' * 48}"], "PCR16 is expected"),
+    "wrong nonce": ([*PCR0, "--nonce", "00"], "step 20 (nonce)"),
+    "wrong user data": ([*PCR0, "--user-data", "00"], "step 21 (user_data)"),
+    "expired": (
+        [*PCR0, "--at", "2025-02-04T00:00:00Z"],
+        "step 13 (validity): the signing certificate expired",
+    ),
+    "now": (PCR0, "step 13 (validity)"),
+    "old": ([*PCR0, "--at", "2025-02-03T13:00:00+00:00", "--max-age", "60"], "step 17 (age)"),
+}
+
+
+@pytest.mark.parametrize(("words", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_refusal_is_one_sentence(
+    words: list[str], reason: str, document: str, root: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 1, the numbered step and why, in one line, and nothing on standard output."""
+    at = [] if "--at" in words or reason == "step 13 (validity)" else AT
+    assert command(document, *root, *words, *at) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("cloister: ")
+    assert err.count("\n") == 1
+    assert reason in err
+
+
+USAGE = {
+    "no expectation": [],
+    "both expectations": [*PCR0, "--any-pcrs"],
+    "short register": ["--pcr", "0=1010"],
+    "bad hex": ["--pcr", f"0={'zz' * 48}"],
+    "no number": ["--pcr", "10" * 48],
+    "register 32": ["--pcr", f"32={'10' * 48}"],
+    "register twice": [*PCR0, "--pcr", f"0={'11' * 48}"],
+    "odd nonce": ["--any-pcrs", "--nonce", "abc"],
+    "no time": ["--any-pcrs", "--at", "yesterday"],
+    "two times": ["--any-pcrs", "--at", "2026-11-23", "--at-document-time"],
+    "negative age": ["--any-pcrs", "--max-age", "-1"],
+    "age without a clock": ["--any-pcrs", "--at-document-time", "--max-age", "5"],
+    "unknown option": ["--any-pcrs", "--any"],
+}
+
+
+@pytest.mark.parametrize("words", USAGE.values(), ids=USAGE)
+def test_wrong_usage_is_told_apart(
+    words: list[str], document: str, root: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, with a reason, before anything is read."""
+    assert command(document, *root, *words) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_unreadable_files_are_named(
+    document: str, root: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing, oversized and senseless inputs are one sentence each, with exit 1."""
+    large = tmp_path / "large"
+    large.write_bytes(bytes(70_000))
+    text = tmp_path / "text"
+    text.write_text("this is not a document!")
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    for words, reason in (
+        ([str(tmp_path / "absent"), *root], "absent' cannot be read: No such file"),
+        ([str(tmp_path), *root], "cannot be read: Is a directory"),
+        ([str(large), *root], "larger than any attestation document"),
+        ([str(text), *root], "neither a raw document nor one in base64 or hex"),
+        ([str(empty), *root], "step 2 (size)"),
+        ([document, "--root", str(tmp_path / "absent")], "root certificate"),
+        ([document, "--root", str(text)], "does not hold certificates"),
+        ([document, "--root", str(empty)], "does not hold certificates"),
+    ):
+        assert command(*words, "--any-pcrs") == 1
+        err = capsys.readouterr().err
+        assert reason in err
+        assert err.count("\n") == 1
