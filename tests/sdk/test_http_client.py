@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -20,16 +21,18 @@ def ask(
 
     def serve() -> None:
         nonlocal seen
-        while not seen.endswith(b"BODY"):
-            seen += theirs.recv(65536)
-        for start in range(0, len(answer), piece):
-            theirs.sendall(answer[start : start + piece])
-        theirs.shutdown(socket.SHUT_WR)
+        with theirs, suppress(BrokenPipeError, ConnectionResetError):
+            while not seen.endswith(b"BODY"):
+                seen += theirs.recv(65536)
+            for start in range(0, len(answer), piece):
+                theirs.sendall(answer[start : start + piece])
 
-    server = threading.Thread(target=serve, daemon=True)
+    server = threading.Thread(target=serve)
     server.start()
-    with ours, theirs:
-        response = post(ours, path="/", headers=headers or {"host": "kms"}, body=b"BODY", timeout=5)
+    try:
+        with ours:
+            response = post(ours, path="/", headers=headers or {"host": "kms"}, body=b"BODY", timeout=5)
+    finally:
         server.join(5)
     return response, seen
 

@@ -70,9 +70,9 @@ class Story:
             ready=(self.run_directory / "vsock/3" / str(PROXY_PORT)).exists,
         )
         self.session.explain(
-            "The enclave has no network; it reaches KMS through the parent's proxy. For now that link is plain\n"
-            "HTTP: the parent can read the calls, but not the secret, which KMS seals to a key made in the\n"
-            "enclave."
+            "The enclave has no network; it reaches KMS through the parent's proxy. For now that link is\n"
+            "plain HTTP: the parent can read the calls, but not the secret: KMS seals it to a key made in\n"
+            "the enclave."
         )
 
     def run_enclave(self) -> None:
