@@ -16,8 +16,8 @@ DESCRIBE: Final = "describe"
 TERMINATE: Final = "terminate"
 COMMANDS: Final = frozenset({DESCRIBE, TERMINATE})
 MAX_REQUEST: Final = 4096
-MAX_REPLY: Final = 1 << 20
-"""Bytes: an image's metadata holds what Docker says of it, and 4 KiB of the builder's own."""
+MAX_REPLY: Final = 2 << 20
+"""Bytes: an image's metadata may have 1 MiB (see eif)."""
 
 
 class ControlError(CloisterError):

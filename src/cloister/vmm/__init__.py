@@ -8,7 +8,7 @@ from cloister.vmm.command_line import command_line
 from cloister.vmm.config import MIN_MEMORY_MIB, Accelerator, MachineConfig, MachineError
 from cloister.vmm.jail import UID_BASE, Jail, JailMissingError, find_jail, jail_command_line
 from cloister.vmm.kernel import has_pvh_entry, unpack_kernel
-from cloister.vmm.machine import Machine, spawn_machine, start_machine
+from cloister.vmm.machine import Machine, open_kvm, spawn_machine, start_machine
 
 __all__ = [
     "MIN_MEMORY_MIB",
@@ -26,6 +26,7 @@ __all__ = [
     "find_jail",
     "has_pvh_entry",
     "jail_command_line",
+    "open_kvm",
     "probe_footing",
     "spawn_machine",
     "start_machine",

@@ -11,7 +11,7 @@ from cloister.errors import CloisterError
 from cloister.places import Places
 
 UID_BASE: Final = 0x7000_0000
-"""Root's machines run as UID_BASE + CID, above what distributions, containers and systemd give out."""
+"""Root's machines run as users above what distributions, containers and systemd give out."""
 STAGE: Final = "/tmp"  # noqa: S108 -- a mount point in the machine's own mount namespace, not a file
 """Where the jail's root is mounted for a starting process that may not walk to it."""
 EMULATOR: Final = "usr/bin/qemu-system-x86_64"

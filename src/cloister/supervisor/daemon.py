@@ -1,0 +1,187 @@
+"""From a command to a supervisor of its own: forked twice, without a terminal, speaking through one socket.
+
+Forked and not executed anew: the program's modules are loaded already. Process model: nitro-tools 1.6.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from cloister.control import EnclaveFailure, decode_line, encode_line, receive_line
+from cloister.errors import CloisterError
+from cloister.places import Places
+from cloister.supervisor.journal import Journal
+from cloister.supervisor.request import (
+    RunRequest,
+    boot_seconds,
+    check_available,
+    check_memory,
+    choose_cpus,
+    open_image,
+)
+
+MAX_NEWS: Final = 1 << 16
+PREPARE_SECONDS: Final = 120.0
+"""Beyond the boot time: copying, measuring, and once per host the accelerator probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing a starting supervisor tells: a line for people, or that the enclave runs."""
+
+    text: str | None = None
+    description: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    request: RunRequest
+    cpus: tuple[int, ...]
+    file_fd: int
+    places: Places
+
+
+def launch(request: RunRequest, places: Places) -> Iterator[News]:
+    """Start an enclave under a supervisor of its own and yield what it tells; raises EnclaveFailure."""
+    file_fd = open_image(request.eif_path)
+    try:
+        size = os.fstat(file_fd).st_size
+        pool = os.sched_getaffinity(0)
+        cpus = choose_cpus(request, pool)
+        check_memory(request.memory_mib, size)
+        check_available(request.memory_mib, Path("/proc/meminfo").read_text())
+        ours, theirs = socket.socketpair()
+        with ours:
+            child = os.fork()
+            if child == 0:
+                _detach(_Launch(request, cpus, file_fd, places), theirs)
+            theirs.close()
+            os.waitpid(child, 0)
+            deadline = time.monotonic() + boot_seconds(size, request.memory_mib) + PREPARE_SECONDS
+            yield from _listen(ours, deadline)
+    finally:
+        os.close(file_fd)
+
+
+def _listen(channel: socket.socket, deadline: float) -> Iterator[News]:
+    while True:
+        try:
+            fields = decode_line(receive_line(channel, limit=MAX_NEWS, deadline=deadline))
+        except CloisterError as error:
+            raise EnclaveFailure(
+                "E36", f"Enclave boot failure. {error}", action="Start enclave process"
+            ) from None
+        if "failure" in fields:
+            failure = fields["failure"]
+            raise EnclaveFailure(failure["code"], failure["message"], action=failure["action"])
+        if "started" in fields:
+            yield News(description=fields["started"])
+            return
+        yield News(text=str(fields.get("say")))
+
+
+class Channel:
+    """The supervisor's end of the socket; nobody listening any more is no reason to stop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        sock.settimeout(5)
+
+    def say(self, text: str) -> None:
+        """Tell a line for people."""
+        self._send({"say": text})
+
+    def started(self, description: dict[str, Any]) -> None:
+        """Tell that the enclave runs; the last message."""
+        self._send({"started": description})
+        self._sock.close()
+
+    def failed(self, failure: EnclaveFailure) -> None:
+        """Tell what went wrong; the last message."""
+        told = {"code": failure.code, "message": failure.message, "action": failure.action}
+        self._send({"failure": told})
+        self._sock.close()
+
+    def _send(self, fields: dict[str, Any]) -> None:
+        with suppress(OSError):
+            self._sock.sendall(encode_line(fields))
+
+
+def _detach(order: _Launch, channel: socket.socket) -> NoReturn:
+    """Leave the command's session; never returns to its frames."""
+    try:
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(0)
+        _let_go(keep={order.file_fd, channel.fileno()})
+        _supervise(order, Channel(channel))
+    except BaseException:  # noqa: BLE001 -- the last line of a process of its own; told below
+        os._exit(1)
+    os._exit(0)
+
+
+def _let_go(keep: set[int]) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 -- names are numbers here
+        if int(name) > 2 and int(name) not in keep:
+            with suppress(OSError):
+                os.close(int(name))
+
+
+def _supervise(order: _Launch, report: Channel) -> None:
+    journal = Journal(order.places.logs)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, _interrupt)
+    try:
+        _run(order, report, journal)
+    except EnclaveFailure as failure:
+        journal.write("ERROR", f"[ {failure.code} ] {failure.message}")
+        report.failed(failure)
+    except (CloisterError, OSError) as error:
+        journal.write("ERROR", f"{type(error).__name__}: {error}")
+        report.failed(
+            EnclaveFailure("E29", f"The enclave cannot be started: {error}", action="Start enclave")
+        )
+
+
+def _run(order: _Launch, report: Channel, journal: Journal) -> None:
+    from cloister.supervisor.starting import (  # noqa: PLC0415 -- the command itself needs none of it
+        limit_process,
+        load_and_check,
+        start,
+    )
+
+    limit_process()
+    with ExitStack() as stack:
+        report.say("Start allocating memory...")
+        loaded = load_and_check(order.request, order.file_fd)
+        os.close(order.file_fd)
+        started = start(order.request, order.cpus, loaded, order.places, stack)
+        # QEMU is on its way: what it needs next is imported meanwhile
+        import asyncio  # noqa: PLC0415 -- as above
+
+        from cloister.supervisor.enclave import Enclave  # noqa: PLC0415 -- as above
+
+        async def live() -> None:
+            enclave = Enclave(order.request, order.cpus, started, order.places, journal)
+            try:
+                await enclave.run(report, stack)
+            finally:
+                stack.close()
+                enclave.farewell()
+
+        asyncio.run(live())
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    sys.exit(f"signal {number}")

@@ -1,0 +1,238 @@
+"""One enclave, from a started machine to its end; what undoes it is left to the caller's stack."""
+
+import asyncio
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from cloister.control import EnclaveFailure, Register
+from cloister.devices import CidError, Claim, HostNetwork, NsmDevice, VsockDevice, serve_mux
+from cloister.measure import Measurements, measure
+from cloister.places import Places
+from cloister.supervisor.console import PORT_OFFSET, Console
+from cloister.supervisor.control_socket import ControlSocket
+from cloister.supervisor.description import Description, metadata_json
+from cloister.supervisor.identity import Identity
+from cloister.supervisor.journal import Journal
+from cloister.supervisor.request import RunRequest, boot_seconds
+from cloister.supervisor.security import Security
+from cloister.supervisor.services import GuestServices
+from cloister.supervisor.starting import Started
+from cloister.transport import listen, listener_path
+from cloister.trust import Trust, TrustError, open_trust
+from cloister.vhost import Device, DeviceError, serve_device
+
+HYPERVISOR_CID: Final = 0
+END_SECONDS: Final = 3.0
+"""How long the last output may take to reach the console's readers."""
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Report(Protocol):
+    """What the command that waits for the enclave is told."""
+
+    def say(self, text: str) -> None:
+        """Tell a line for people."""
+
+    def started(self, description: dict[str, Any]) -> None:
+        """Tell that the enclave runs."""
+
+
+class Enclave:
+    """A machine with its devices, its console, its security module and its control socket."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        cpus: tuple[int, ...],
+        started: Started,
+        places: Places,
+        journal: Journal,
+    ) -> None:
+        self._request = request
+        self._machine = started.machine
+        self._started = started
+        self._places = places
+        self._journal = journal
+        loaded = started.loaded
+        self._metadata = loaded.image.metadata
+        self._boot_seconds = boot_seconds(loaded.image.size, request.memory_mib)
+        self._description = Description("", "", os.getpid(), 0, cpus, request.memory_mib, request.debug)
+        self._control: ControlSocket | None = None
+        self._device_fault: DeviceError | None = None
+        self._ending: str | None = None
+        self._over = asyncio.Event()
+
+    async def run(self, report: Report, stack: ExitStack) -> None:
+        """Boot, report, and return when the enclave is to end, whatever the reason; raises EnclaveFailure.
+
+        The caller closes the stack and then says farewell.
+        """
+        for number in SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._end, signal.Signals(number).name)
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
+        measuring = pool.submit(measure, self._started.loaded.image)
+        self._measured: asyncio.Future[Measurements] = asyncio.wrap_future(measuring)
+        trust = _open_trust(self._places)
+        self._claim = stack.enter_context(_claim_cid(self._request, self._places))
+        self._machine.settle()
+        identity = Identity.make(trust.instance_id, unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
+        self._journal.name(identity.slot_hex, identity.enclave_id)
+        self._control = control = self._register(identity, stack)
+        security = Security(identity.module_id, trust, measuring, debug=self._request.debug)
+        self._services = GuestServices(HostNetwork(self._places.run).dial)
+        tasks = self._serve(NsmDevice(security.handle), control, stack)
+        try:
+            await self._boot(report)
+            await self._over.wait()
+        finally:
+            await self._finish(tasks)
+
+    def farewell(self) -> None:
+        """Tell everybody who asked for the end that it has come."""
+        if self._control is not None:
+            self._control.farewell(self._description.terminated_json())
+
+    def _register(self, identity: Identity, stack: ExitStack) -> ControlSocket:
+        register = Register(self._places.run)
+        registration = register.enter(
+            identity.slot_hex, identity.enclave_id, self._request.wanted_name, self._claim.cid
+        )
+        stack.callback(registration.close)
+        control = ControlSocket(registration.socket_path, self._describe)
+        stack.callback(control.close)
+        self._description = replace(
+            self._description,
+            name=registration.record.name,
+            enclave_id=identity.enclave_id,
+            cid=self._claim.cid,
+        )
+        self._journal.write("INFO", f"enclave {identity.enclave_id} on CID {self._claim.cid} is starting")
+        return control
+
+    def _serve(self, nsm: NsmDevice, control: ControlSocket, stack: ExitStack) -> list["asyncio.Task[None]"]:
+        vsock = VsockDevice(guest_cid=self._claim.cid, dial=self._services.dial)
+        mux = self._claim.listen_mux()
+        stack.callback(mux.close)
+        steps = [
+            self._await_machine(),
+            self._run_device("vsock", self._started.vsock, vsock),
+            self._run_device("NSM", self._started.nsm, nsm),
+            serve_mux(mux, vsock.attach),
+            control.serve(),
+            self._watch(control),
+            self._await_termination(control),
+        ]
+        if self._started.console is not None:
+            port = self._claim.cid + PORT_OFFSET
+            listener = listen(port, cid=HYPERVISOR_CID)
+            stack.callback(listener_path(port, cid=HYPERVISOR_CID).unlink, missing_ok=True)
+            self._console = asyncio.create_task(Console(self._started.console, listener).serve())
+        return [asyncio.create_task(step) for step in steps]
+
+    async def _boot(self, report: Report) -> None:
+        """Wait for the guest's heartbeat, then tell the command; raises EnclaveFailure E36."""
+        shown = self._description
+        report.say(
+            f"Started enclave with enclave-cid: {shown.cid}, memory: {shown.memory_mib} MiB, "
+            f"cpu-ids: {list(shown.cpus)}"
+        )
+        over = asyncio.create_task(self._over.wait())
+        waiting: list[asyncio.Future[Any]] = [self._services.ready, over]
+        await asyncio.wait(waiting, timeout=self._boot_seconds, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        if not self._services.ready.done():
+            raise EnclaveFailure(
+                "E36",
+                f"Enclave boot failure. {self._explain_boot()}",
+                action="Waiting for the `ready` signal from a freshly booted enclave",
+            )
+        await self._measured
+        self._started.loaded.release()  # the guest has unpacked its own copy long before its heartbeat
+        self._description = self._description.with_state("RUNNING")
+        self._journal.write("INFO", "the enclave has booted")
+        report.started(self._description.run_json())
+
+    def _explain_boot(self) -> str:
+        if self._ending is None:
+            return f"The enclave sent no heartbeat within {self._boot_seconds} s."
+        hint = "" if self._request.debug else "; run it with --debug-mode and read its console"
+        return f"The enclave ended before its heartbeat: {self._ending}{hint}."
+
+    async def _await_machine(self) -> None:
+        status = await self._machine.wait()
+        await self._services.drain()
+        self._end(self._explain_end(status))
+
+    def _explain_end(self, status: int) -> str:
+        if self._device_fault is not None:
+            return str(self._device_fault)
+        program = self._services.wait_status
+        if program is not None:
+            if os.WIFSIGNALED(program):
+                return f"the program was killed by signal {os.WTERMSIG(program)}"
+            return f"the program exited with status {os.waitstatus_to_exitcode(program)}"
+        if status == 0:
+            return "the guest reset itself without telling a status (a kernel panic, or its init failed)"
+        complaint = f": {self._machine.complaint[:500]}" if self._machine.complaint else ""
+        return f"QEMU ended with status {status}{complaint}"
+
+    async def _run_device(self, name: str, sock: Any, device: Device) -> None:
+        try:
+            await serve_device(sock, device)
+        except DeviceError as error:
+            self._device_fault = DeviceError(f"the {name} device was misused: {error}")
+            self._machine.kill()
+
+    async def _watch(self, control: ControlSocket) -> None:
+        await control.watch()
+        self._end("its control socket was removed")
+
+    async def _await_termination(self, control: ControlSocket) -> None:
+        await control.terminate_requested.wait()
+        self._end("terminate-enclave")
+
+    def _end(self, why: str) -> None:
+        if self._ending is None:
+            self._ending = why
+            self._description = self._description.with_state("TERMINATING")
+            self._journal.write("INFO", f"the enclave ends: {why}")
+        self._over.set()
+
+    async def _finish(self, tasks: list["asyncio.Task[None]"]) -> None:
+        self._machine.kill()
+        if self._started.console is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._console, END_SECONDS)
+        for task in tasks:
+            task.cancel()
+        self._services.close()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                self._journal.write("ERROR", f"{type(outcome).__name__}: {outcome}")
+
+    async def _describe(self, metadata: bool) -> dict[str, Any]:
+        shown = self._description.describe_json(await asyncio.shield(self._measured))
+        return shown | metadata_json(self._metadata) if metadata else shown
+
+
+def _open_trust(places: Places) -> Trust:
+    try:
+        return open_trust(places.pki)
+    except TrustError as error:
+        raise EnclaveFailure(
+            "E19", f"File operation failure. {error}.\nFile: '{places.pki}', failing operation: 'Open'."
+        ) from None
+
+
+def _claim_cid(request: RunRequest, places: Places) -> Claim:
+    try:
+        return HostNetwork(places.run).claim_cid(request.cid)
+    except CidError as error:
+        raise EnclaveFailure(
+            "E29", f"The enclave cannot be started: {error}.", action="Start enclave"
+        ) from None

@@ -1,0 +1,121 @@
+"""Everything up to a started QEMU, with as few imports as can be.
+
+QEMU needs a tenth of a second before it speaks to its devices; what can be done in that time is done after.
+"""
+
+import os
+import resource
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cloister.control import EnclaveFailure
+from cloister.eif import Image, SignatureError
+from cloister.measure import check_signature, measure
+from cloister.places import Places
+from cloister.supervisor.loading import LoadedImage, load_image
+from cloister.supervisor.request import RunRequest, check_startable
+from cloister.vmm import (
+    UID_BASE,
+    JailMissingError,
+    Machine,
+    MachineConfig,
+    MachineError,
+    find_footing,
+    find_jail,
+    open_kvm,
+    spawn_machine,
+)
+
+OPEN_FILES = 8192
+"""Enough for the vsock device's connections and their sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A machine that is coming up, and our ends of its devices."""
+
+    loaded: LoadedImage
+    machine: Machine
+    vsock: socket.socket
+    nsm: socket.socket
+    console: socket.socket | None
+
+
+def limit_process() -> None:
+    """No core dumps of an enclave's memory, and room for its connections."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def load_and_check(request: RunRequest, file_fd: int) -> LoadedImage:
+    """Load the image; raises EnclaveFailure E19, E29, E34, E35, E59."""
+    loaded = load_image(file_fd)
+    _check_runnable(loaded.image)
+    check_startable(request)
+    if loaded.image.signature is not None:
+        try:
+            check_signature(loaded.image, measure(loaded.image), datetime.now(UTC))
+        except SignatureError as error:
+            raise EnclaveFailure("E59", str(error), action="Check EIF signature") from None
+    return loaded
+
+
+def _check_runnable(image: Image) -> None:
+    if image.architecture != os.uname().machine:
+        raise EnclaveFailure(
+            "E29",
+            f"The EIF is for {image.architecture}; this host is {os.uname().machine}.",
+            action="Start enclave",
+        )
+
+
+def start(
+    request: RunRequest, cpus: tuple[int, ...], loaded: LoadedImage, places: Places, stack: ExitStack
+) -> Started:
+    """Start the machine; ``stack`` gets what undoes it. Raises EnclaveFailure E19, E29."""
+    pairs = [socket.socketpair() for _ in range(3 if request.debug else 2)]
+    for ours, theirs in pairs:
+        stack.callback(ours.close)
+        stack.callback(theirs.close)
+    kvm = None
+    try:
+        jail = find_jail(places)
+        footing = find_footing(places, jail, loaded.kernel_fd, environ=os.environ)
+        kvm = open_kvm() if footing.accelerator == "kvm" else None
+        config = MachineConfig(
+            cpus=len(cpus),
+            memory_mib=request.memory_mib,
+            accelerator=footing.accelerator,
+            cmdline=loaded.image.cmdline,
+            kernel_fd=loaded.kernel_fd,
+            initrd_fd=loaded.initrd_fd,
+            vsock_fd=pairs[0][1].fileno(),
+            nsm_fd=pairs[1][1].fileno(),
+            kvm_fd=kvm,
+            console_fd=pairs[2][1].fileno() if request.debug else None,
+        )
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cpus)
+        try:
+            uid = UID_BASE + os.getpid() if footing.own_user else None
+            machine = spawn_machine(config, jail, uid=uid)
+        finally:
+            os.sched_setaffinity(0, before)
+    except JailMissingError as error:
+        raise EnclaveFailure(
+            "E19", f"File operation failure. {error}\nFile: '{places.jails}', failing operation: 'Open'."
+        ) from None
+    except MachineError as error:
+        raise EnclaveFailure("E29", f"The enclave cannot be created. {error}", action="Create VM") from None
+    finally:
+        if kvm is not None:
+            os.close(kvm)
+    stack.callback(machine.close)
+    for _, theirs in pairs:
+        theirs.close()
+    return Started(loaded, machine, pairs[0][0], pairs[1][0], pairs[2][0] if request.debug else None)
