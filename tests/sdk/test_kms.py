@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cloister.cms import EnvelopeError, seal
+from cloister.kms import initialise_kms
 from cloister.nsm import SecurityModule
 from cloister.pcrs import PcrBank
 from cloister.sdk import AwsCredentials, Fault, KmsAnswerError, KmsClient, NsmDevice
@@ -67,6 +68,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = tmp_path_factory.mktemp("kms")
     now = datetime.now(UTC)
     trust = initialise(home / "cloister/pki", region=REGION, instance_id="i-0123456789abcdef0", now=now)
+    account = initialise_kms(home / "cloister/kms")
     environment = {**os.environ, "XDG_STATE_HOME": str(home), "NITRO_CLI_LOGS_PATH": str(home / "logs")}
     reader, writer = os.pipe()
     command = [
@@ -87,7 +89,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         endpoint = pipe.readline().strip()
     try:
         assert endpoint, (home / "log").read_text()
-        yield Service(endpoint, trust, home / "cloister/kms/credentials")
+        yield Service(endpoint, trust, account.credentials)
     finally:
         process.terminate()
         process.wait(10)
