@@ -39,7 +39,7 @@ def folder(**children: Node) -> Node:
     return Node(Kind.DIRECTORY, children={name.encode(): node for name, node in children.items()})
 
 
-names = st.binary(min_size=1, max_size=12).map(lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_"))
+names = st.binary(min_size=1, max_size=9).map(lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_"))
 files = st.binary(max_size=40).map(lambda body: Node(Kind.FILE, 0o640, 5, 6, Literal(body)))
 trees: Any = st.recursive(
     files,
@@ -115,3 +115,12 @@ def test_what_the_kernel_would_skip_is_refused() -> None:
         node.children[b"d" * 250] = node = Node(Kind.DIRECTORY)
     with pytest.raises(BuildError, match="does not fit a ramdisk"):
         archived(root)
+
+
+def test_the_trailers_name_is_refused() -> None:
+    """A file that would end the archive early is not written into it; below a directory it is harmless."""
+    with pytest.raises(BuildError, match="ends the archive"):
+        archived(Node(Kind.DIRECTORY, children={b"TRAILER!!!": Node(Kind.FILE)}))
+    assert (
+        len(entries(archived(folder(d=Node(Kind.DIRECTORY, children={b"TRAILER!!!": Node(Kind.FILE)}))))) == 2
+    )

@@ -91,6 +91,8 @@ class CpioArchive:
     def of_tree(cls, root: Node) -> "CpioArchive":
         """Archive everything below a node; hard links carry their bytes once, under their last name."""
         walked = list(walk_tree(root))
+        if _TRAILER.name in root.children:
+            raise BuildError("A ramdisk cannot hold TRAILER!!! at its root: that name ends the archive.")
         links = dict[int, int]()
         for _, node in walked:
             links[id(node)] = links.get(id(node), 0) + 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cloister.build.content import BuildError, Region, open_region
-from cloister.build.tar import Member, read_tar
+from cloister.build.tar import Member, TarEntry, read_tar
 from cloister.build.tree import split_path
 
 _MAX_LINKS: Final = 8
@@ -59,17 +59,17 @@ class ArchiveStore:
     def __init__(self, archive: Region, max_members: int) -> None:
         self.name = archive.name
         self._files: dict[tuple[bytes, ...], Region] = {}
-        self._links: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
+        self._links: dict[tuple[bytes, ...], TarEntry] = {}
         for count, entry in enumerate(read_tar(archive)):
             if count >= max_members:
                 raise BuildError(f"{self.name} holds more than {max_members} files; it is refused.")
             parts = split_path(entry.name, self.name)
             if entry.kind is Member.FILE:
                 self._files[parts] = entry.content
-            elif entry.kind is Member.HARDLINK:
-                self._links[parts] = split_path(entry.link, self.name)
-            elif entry.kind is Member.SYMLINK:
-                self._links[parts] = _relative(parts[:-1], entry.link, self.name)
+            elif entry.kind in (Member.HARDLINK, Member.SYMLINK):
+                self._links[parts] = (
+                    entry  # followed only when asked for: a root file system's may lead anywhere
+                )
 
     def find(self, name: str) -> Region | None:
         """Return a member."""
@@ -79,7 +79,9 @@ class ArchiveStore:
                 return self._files[parts]
             if parts not in self._links:
                 return None
-            parts = self._links[parts]
+            link = self._links[parts]
+            directory = parts[:-1] if link.kind is Member.SYMLINK else ()
+            parts = _relative(directory, link.link, self.name)
         raise BuildError(f"{self.name} holds {name[:100]!r}, which runs in a circle of links.")
 
 
