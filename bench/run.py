@@ -1,0 +1,15 @@
+"""Run the benches named on the command line, or all of them."""
+
+import sys
+
+from boot import bench_boot
+from documents import bench_documents
+
+BENCHES = {"boot": bench_boot, "documents": bench_documents}
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or list(BENCHES)
+    if unknown := [name for name in names if name not in BENCHES]:
+        sys.exit(f"bench: no bench is called {unknown[0]!r}; there are {', '.join(BENCHES)}")
+    for name in names:
+        BENCHES[name]()
