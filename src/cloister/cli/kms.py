@@ -17,7 +17,6 @@ from cloister.kms import (
     Service,
     Trust,
     explain,
-    initialise_kms,
     listen_tcp,
     listen_unix,
     open_store,
@@ -88,7 +87,6 @@ def decision_log_path(places: Places) -> Path:
 def _serve(args: argparse.Namespace, places: Places) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     roots = [root for path in args.root or [_local_root(places)] for root in _read_roots(path)]
-    initialise_kms(places.kms)
     service = Service(
         open_store(places.kms),
         trust=Trust(roots=roots, max_age=timedelta(seconds=args.max_age)),
