@@ -7,267 +7,20 @@
  *
  * Freestanding: built with -include nolibc.h against the kernel's own tools/include/nolibc.
  */
+#include "speak.h" /* first: the others end the machine through it */
 
-#define AF_VSOCK 40
-#define PARENT_CID 3
-#define HEARTBEAT_PORT 9000
-#define HEARTBEAT_BYTE 0xB7
-#define STATUS_PORT 9001 /* 8 bytes: "EXIT", then the wait status as u32 little-endian */
-#define HEARTBEAT_MS 30000
-#define STATUS_MS 2000
-#define DRAIN_MS 1000
+#include "image.h"
+#include "identity.h" /* after image.h */
+#include "parent.h"
 
-#define MAX_TEXT (1 << 20)  /* /cmd and /env together with their pointers stay far below the kernel's limits */
-#define MAX_LINES 4096
-#define MAX_GROUPS 64
 #define DEFAULT_PATH "/sbin:/usr/sbin:/bin:/usr/bin"
 
-static char cmd_text[MAX_TEXT], env_text[MAX_TEXT];
-static char workdir_text[4098], user_text[258];
-static char *cmd[MAX_LINES + 1], *env[MAX_LINES + 3];
-static int console_is_open;
-
-/* struct sockaddr_vm of <linux/vm_sockets.h> and what is used of struct ifreq of <linux/if.h>: those headers
- * pull in the C library's. */
-struct vsock_address {
-	unsigned short family, reserved;
-	unsigned int port, cid;
-	unsigned char zero[4];
-};
-
+/* What is used of struct ifreq of <linux/if.h>, which pulls in the C library. */
 struct interface_request {
 	char name[16];
 	short flags;
 	char rest[22];
 };
-
-struct identity {
-	unsigned int uid, gid, groups[MAX_GROUPS];
-	int group_count;
-	char home[256];
-};
-
-/* ---- saying what is wrong ---- */
-
-static const char *describe(int number)
-{
-	switch (number) {
-	case EPERM: return "operation not permitted";
-	case ENOENT: return "no such file or directory";
-	case EIO: return "input/output error";
-	case E2BIG: return "arguments and environment too long";
-	case ENOEXEC: return "not an executable format of this kernel";
-	case ENOMEM: return "out of memory";
-	case EACCES: return "permission denied";
-	case ENOTDIR: return "not a directory";
-	case EISDIR: return "is a directory";
-	case EINVAL: return "invalid argument";
-	case ENODEV: return "no such device";
-	case EFBIG: return "too long";
-	case ENOSPC: return "no space left";
-	case ELOOP: return "too many symbolic links";
-	case ENAMETOOLONG: return "name too long";
-	case ENOSYS: return "not supported by this kernel";
-	case ECONNREFUSED: return "connection refused";
-	case ECONNRESET: return "connection reset";
-	case ETIMEDOUT: return "timed out";
-	default: return "unexpected error";
-	}
-}
-
-static void say(const char *what, const char *which, int number)
-{
-	if (number)
-		fprintf(stderr, "cloister init: %s%s: %s (errno %d)\n", what, which, describe(number), number);
-	else
-		fprintf(stderr, "cloister init: %s%s\n", what, which);
-}
-
-static int soon(int fd, short events, int milliseconds)
-{
-	struct pollfd one = { .fd = fd, .events = events };
-
-	return poll(&one, 1, milliseconds);
-}
-
-/* What the program wrote last must reach the console before the machine goes away. */
-static void drain_console(void)
-{
-	int waiting = 0, waited;
-
-	for (waited = 0; console_is_open && waited < DRAIN_MS; waited += 5) {
-		if (ioctl(1, 0x5411 /* TIOCOUTQ */, &waiting) < 0 || waiting == 0)
-			return;
-		poll(NULL, 0, 5);
-	}
-}
-
-static __attribute__((noreturn)) void end_machine(void)
-{
-	drain_console();
-	reboot(RB_AUTOBOOT);
-	for (;;) /* not reached: pid 1 must never return */
-		poll(NULL, 0, 1000);
-}
-
-static __attribute__((noreturn)) void fail(const char *what, const char *which, int number)
-{
-	say(what, which, number);
-	say("the program was not started; ending the enclave", "", 0);
-	end_machine();
-}
-
-/* ---- the parent, over vsock ---- */
-
-static int dial_parent(unsigned int port, int milliseconds)
-{
-	struct vsock_address address = { .family = AF_VSOCK, .port = port, .cid = PARENT_CID };
-	int error = 0, length = sizeof(error);
-	int fd = __sysret(my_syscall3(__NR_socket, AF_VSOCK, 1 | O_NONBLOCK | 02000000 /* SOCK_CLOEXEC */, 0));
-
-	if (fd < 0)
-		return -1;
-	if (__sysret(my_syscall3(__NR_connect, fd, &address, sizeof(address))) == 0)
-		return fd;
-	if (errno != EINPROGRESS)
-		goto failed;
-	if (soon(fd, POLLOUT, milliseconds) != 1) {
-		errno = ETIMEDOUT;
-		goto failed;
-	}
-	if (__sysret(my_syscall5(__NR_getsockopt, fd, 1 /* SOL_SOCKET */, 4 /* SO_ERROR */, &error, &length)) == 0 && !error)
-		return fd;
-	errno = error;
-failed:
-	error = errno;
-	close(fd);
-	errno = error;
-	return -1;
-}
-
-static void send_heartbeat(void)
-{
-	unsigned char byte = HEARTBEAT_BYTE;
-	int fd = dial_parent(HEARTBEAT_PORT, HEARTBEAT_MS);
-
-	if (fd < 0)
-		fail("the parent does not answer the heartbeat on CID 3 port 9000", "", errno);
-	if (write(fd, &byte, 1) != 1)
-		fail("cannot send the heartbeat", "", errno);
-	byte = 0;
-	if (soon(fd, POLLIN, HEARTBEAT_MS) != 1)
-		fail("the parent did not echo the heartbeat in time", "", ETIMEDOUT);
-	if (read(fd, &byte, 1) != 1 || byte != HEARTBEAT_BYTE)
-		fail("the parent answered the heartbeat with something else", "", 0);
-	close(fd);
-}
-
-/* Best effort: nobody listening must not keep the enclave from ending. */
-static void report_status(unsigned int status)
-{
-	unsigned char message[8] = { 'E', 'X', 'I', 'T', status, status >> 8, status >> 16, status >> 24 };
-	int fd = dial_parent(STATUS_PORT, STATUS_MS);
-
-	if (fd < 0)
-		return;
-	if (write(fd, message, sizeof(message)) == sizeof(message)) {
-		my_syscall2(__NR_shutdown, fd, 1 /* SHUT_WR */);
-		soon(fd, POLLIN, STATUS_MS); /* the supervisor closes once it has read */
-	}
-	close(fd);
-}
-
-/* ---- files of the image ---- */
-
-/* Reads a whole small file as text; -1 with errno if it cannot, EFBIG when it does not fit. */
-static int read_text(const char *path, char *text, int size)
-{
-	int used = 0, got = 0, error, fd = open(path, O_RDONLY | 02000000);
-
-	if (fd < 0)
-		return -1;
-	while (used < size - 1 && (got = read(fd, text + used, size - 1 - used)) > 0)
-		used += got;
-	error = got < 0 ? errno : used == size - 1 ? EFBIG : 0;
-	close(fd);
-	text[used] = 0;
-	if (!error && (int)strnlen(text, size) != used)
-		error = EINVAL; /* a NUL byte inside */
-	errno = error;
-	return error ? -1 : used;
-}
-
-static int split_lines(char *text, int used, char **lines, int keep_empty)
-{
-	int count = 0;
-	char *end, *line, *stop = text + used;
-
-	for (line = text; line < stop; line = end + 1) {
-		end = strchr(line, '\n');
-		if (!end)
-			end = stop;
-		*end = 0;
-		if (end == line && !keep_empty)
-			continue;
-		if (count == MAX_LINES)
-			return -1;
-		lines[count++] = line;
-	}
-	lines[count] = NULL;
-	return count;
-}
-
-static int load_lines(const char *path, char *text, char **lines, int keep_empty)
-{
-	int count, used = read_text(path, text, MAX_TEXT);
-
-	if (used < 0 && errno == ENOENT)
-		fail("the image did not unpack completely (too little memory?): missing ", path, 0);
-	if (used < 0)
-		fail("cannot read ", path, errno);
-	count = split_lines(text, used, lines, keep_empty);
-	if (count < 0)
-		fail("more than 4096 lines in ", path, 0);
-	unlink(path);
-	return count;
-}
-
-/* The one line of an optional file; the text is empty when the file is absent. */
-static void load_optional_line(const char *path, char *text, int size)
-{
-	char *end;
-
-	if (read_text(path, text, size) < 0) {
-		if (errno != ENOENT)
-			fail("cannot read ", path, errno);
-		text[0] = 0;
-		return;
-	}
-	end = strchr(text, '\n');
-	if (end)
-		*end = 0;
-	unlink(path);
-}
-
-static const char *from_environment(const char *name, int length)
-{
-	int i;
-
-	for (i = 0; env[i]; i++)
-		if (!strncmp(env[i], name, length) && env[i][length] == '=')
-			return env[i] + length + 1;
-	return NULL;
-}
-
-static void add_to_environment(char *assignment)
-{
-	int i;
-
-	for (i = 0; env[i]; i++)
-		;
-	env[i] = assignment; /* the array has room for the two this program may add */
-	env[i + 1] = NULL;
-}
 
 /* ---- the world of the program ---- */
 
@@ -345,122 +98,6 @@ static void raise_loopback(void)
 	close(fd);
 }
 
-/* ---- USER: name or number, optionally :group ---- */
-
-/* Fields of one line of /etc/passwd or /etc/group, cut in place. */
-static int split_fields(char *line, char **fields, int most)
-{
-	int count = 0;
-
-	while (line && count < most) {
-		fields[count++] = line;
-		line = strchr(line, ':');
-		if (line)
-			*line++ = 0;
-	}
-	return count;
-}
-
-static int parse_number(const char *text, unsigned int *number)
-{
-	unsigned long value = 0;
-
-	if (!*text)
-		return 0;
-	for (; *text; text++) {
-		if (*text < '0' || *text > '9' || value > 0xFFFFFFFFUL)
-			return 0;
-		value = value * 10 + (*text - '0');
-	}
-	*number = value;
-	return value < 0xFFFFFFFFUL; /* (uid_t)-1 means "unchanged" */
-}
-
-static int is_member(const char *members, const char *name)
-{
-	int length = strlen(name);
-
-	for (; members; members = strchr(members, ','), members += members != NULL)
-		if (!strncmp(members, name, length) && (members[length] == ',' || !members[length]))
-			return 1;
-	return 0;
-}
-
-static char table_text[MAX_TEXT];
-static char *table[MAX_LINES + 1];
-
-static int load_table(const char *path)
-{
-	int used = read_text(path, table_text, sizeof(table_text));
-
-	return used < 0 ? 0 : split_lines(table_text, used, table, 0);
-}
-
-static void find_user(const char *name, struct identity *who, char *login)
-{
-	char *field[7];
-	unsigned int uid = 0, number = 0;
-	int i, found = 0, numeric = parse_number(name, &number), count = load_table("/etc/passwd");
-
-	for (i = 0; i < count && !found; i++) {
-		if (split_fields(table[i], field, 7) < 6 || !parse_number(field[2], &uid))
-			continue;
-		if (numeric ? uid != number : strcmp(field[0], name) != 0)
-			continue;
-		found = 1;
-		who->uid = uid;
-		if (!parse_number(field[3], &who->gid))
-			who->gid = 0;
-		strlcpy(login, field[0], 256);
-		strlcpy(who->home, field[5][0] ? field[5] : "/", sizeof(who->home));
-	}
-	if (!found && !numeric)
-		fail("the image's user is not in /etc/passwd: ", name, 0);
-	if (!found)
-		who->uid = number;
-}
-
-static void find_groups(const char *group, const char *login, struct identity *who)
-{
-	char *field[4];
-	unsigned int gid = 0;
-	int i, found = 0, numeric = group && parse_number(group, &who->gid), count = load_table("/etc/group");
-
-	for (i = 0; i < count && !numeric; i++) {
-		if (split_fields(table[i], field, 4) < 3 || !parse_number(field[2], &gid))
-			continue;
-		if (group && !strcmp(field[0], group)) {
-			who->gid = gid;
-			found = 1;
-		}
-		if (!group && *login && is_member(field[3], login) && who->group_count < MAX_GROUPS)
-			who->groups[who->group_count++] = gid;
-	}
-	if (group && !numeric && !found)
-		fail("the image's group is not in /etc/group: ", group, 0);
-}
-
-static void resolve_user(struct identity *who)
-{
-	char login[256] = "";
-	char *group = strchr(user_text, ':');
-
-	memset(who, 0, sizeof(*who));
-	strlcpy(who->home, "/", sizeof(who->home));
-	if (group)
-		*group++ = 0;
-	find_user(user_text[0] ? user_text : "0", who, login);
-	if (user_text[0] || group)
-		find_groups(group && *group ? group : NULL, login, who);
-}
-
-static void become(const struct identity *who)
-{
-	if (__sysret(my_syscall2(__NR_setgroups, who->group_count, who->groups)) < 0 ||
-	    __sysret(my_syscall1(__NR_setgid, who->gid)) < 0 || __sysret(my_syscall1(__NR_setuid, who->uid)) < 0)
-		fail("cannot become the image's user ", user_text, errno);
-}
-
 /* ---- the program ---- */
 
 static void set_signals(unsigned long mask)
@@ -526,6 +163,8 @@ static __attribute__((noreturn)) void be_program(const struct identity *who, con
 
 	setsid();
 	ioctl(0, 0x540E /* TIOCSCTTY */, NULL);
+	if (console_is_open) /* /dev/stdout is opened by path */
+		my_syscall3(__NR_fchown, 0, who->uid, who->gid);
 	become(who);
 	set_signals(0);
 	error = run_program(path);
@@ -591,6 +230,7 @@ int main(void)
 	resolve_user(&who);
 	prepare_environment(&who);
 	enter_workdir();
+	my_syscall3(__NR_syslog, 8 /* SYSLOG_ACTION_CONSOLE_LEVEL */, NULL, 4); /* the console is the program's now */
 	program = fork();
 	if (program < 0)
 		fail("cannot start a process", "", errno);

@@ -1,13 +1,18 @@
 """Build a kit from the distribution's kernel source: fetch, verify, configure, compile, measure, install."""
 
+import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cloister.kit.guest_init import build_init
 from cloister.kit.kernel import (
     SOURCE_PACKAGE,
+    KernelTree,
     build_kernel,
     compiler_version,
+    forget_other_trees,
     kernel_release,
     prepare_tree,
 )
@@ -57,33 +62,50 @@ def build_kit(
         raise KitError(
             f"building the guest kit needs {', '.join(missing)}: run 'cloister setup', or install them"
         )
-    progress(None, "finding the kernel source")
+    progress(0.0, "finding the kernel source")
     source, package = find_source(places, offline=offline)
     archive = source.fetch(
-        package, progress=lambda done, total, name: progress(done / total, f"fetching {name}")
+        package, progress=lambda done, total, name: progress(0.03 * done / total, f"fetching {name}")
     )
-    tree = prepare_tree(work or places.cache / "build", package, archive, architecture, progress)
+    work = work or places.cache / "build"
+    with _only_builder(work):
+        tree = prepare_tree(work, package, archive, architecture, progress)
+        kit = _build_from(tree, places, progress)
+        forget_other_trees(tree)
+    use_kit(places, kit)
+    return kit
+
+
+def _build_from(tree: KernelTree, places: Places, progress: Progress) -> Kit:
+    """Compile both programs and install them with all that names them."""
     with new_kit_directory(places) as scratch:
-        progress(0.07, "compiling the init")
+        progress(0.08, "compiling the init")
         run_tool(tree.make("headers"), tree.directory, log=tree.log)
         build_init(
             tree.directory / "tools/include/nolibc",
             tree.directory / "usr/include",
             scratch / "init",
-            architecture,
+            tree.architecture,
         )
         shutil.copyfile(build_kernel(tree, progress), scratch / "kernel")
         shutil.copyfile(tree.directory / ".config", scratch / "kernel.config")
-        (scratch / "cmdline").write_text(CMDLINE[architecture], encoding="ascii")
+        (scratch / "cmdline").write_text(CMDLINE[tree.architecture], encoding="ascii")
         manifest = KitManifest(
-            architecture=architecture,
+            architecture=tree.architecture,
             kernel_version=kernel_release(tree),
-            source_package=package.name,
-            source_version=package.version,
-            source_sha256=package.sha256,
+            source_package=tree.source.name,
+            source_version=tree.source.version,
+            source_sha256=tree.source.sha256,
             compiler=compiler_version(),
             files=digests_of(scratch, FILES),
         )
-        kit = install_kit(places, scratch, manifest)
-    use_kit(places, kit)
-    return kit
+        return install_kit(places, scratch, manifest)
+
+
+@contextmanager
+def _only_builder(work: Path) -> Iterator[None]:
+    """Two builds in one tree would spoil each other: the second waits, and then finds the work done."""
+    work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -21,7 +21,7 @@ from cloister.packages import Package
 SOURCE_PACKAGE = "linux-source-6.12"
 IMAGE = {"x86_64": "arch/x86/boot/bzImage"}
 MAKE_ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}
-EXPECTED_STEPS = 1400
+EXPECTED_STEPS = 1430
 """Lines that make prints for the whole kernel; only the progress bar depends on it."""
 NOT_UNPACKED = (
     "*/Documentation/*.rst", "*/Documentation/*.yaml", "*/Documentation/*.txt", "*/samples/*.[ch]",
@@ -77,16 +77,16 @@ def prepare_tree(
     name = hashlib.sha256(
         f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version()}".encode()
     ).hexdigest()[:16]
-    home = work / f"kernel-{name}"
+    home = work / f"{architecture}-{name}"
     tree = KernelTree(home / "linux", source, architecture, home / "build.log")
     if not (home / "unpacked").is_file():
         shutil.rmtree(home, ignore_errors=True)
         tree.directory.mkdir(parents=True)
-        progress(0.0, f"unpacking {source.filename}")
+        progress(0.03, f"unpacking {source.filename}")
         _unpack_source(archive, tree.directory)
         (home / "unpacked").touch()
     if not (home / "configured").is_file():
-        progress(0.05, "configuring the kernel")
+        progress(0.07, "configuring the kernel")
         fragment = home / "fragment.config"
         fragment.write_text(configuration)
         run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
@@ -158,6 +158,14 @@ def build_kernel(tree: KernelTree, progress: Progress) -> Path:
     finally:
         counter.write_text(str(done))
     return tree.directory / IMAGE[tree.architecture]
+
+
+def forget_other_trees(tree: KernelTree) -> None:
+    """Remove the trees of former sources, configurations and compilers; this one stays for next time."""
+    home = tree.directory.parent
+    for other in home.parent.glob(f"{tree.architecture}-*"):
+        if other != home:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def kernel_release(tree: KernelTree) -> str:

@@ -48,7 +48,7 @@ class PackageSource:
         self._apt = places.cache / "apt"
 
     def update(self) -> None:
-        """Fetch the signed package indexes, unless they are fresh or we are offline; PackageError if it fails."""
+        """Fetch the signed package indexes unless fresh or offline; PackageError if that fails."""
         state, stanzas = self._prepare()
         stamp = state / "updated"
         if self.offline or (stamp.is_file() and time.time() - stamp.stat().st_mtime < FRESH_SECONDS):

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is said to the parent over vsock: the heartbeat, and how the program ended. */
+
+#define AF_VSOCK 40
+#define PARENT_CID 3
+#define HEARTBEAT_PORT 9000
+#define HEARTBEAT_BYTE 0xB7
+#define STATUS_PORT 9001 /* 8 bytes: "EXIT", then the wait status as u32 little-endian */
+#define HEARTBEAT_MS 30000
+#define STATUS_MS 2000
+
+/* struct sockaddr_vm of <linux/vm_sockets.h>, which pulls in the C library. */
+struct vsock_address {
+	unsigned short family, reserved;
+	unsigned int port, cid;
+	unsigned char zero[4];
+};
+
+static int dial_parent(unsigned int port, int milliseconds)
+{
+	struct vsock_address address = { .family = AF_VSOCK, .port = port, .cid = PARENT_CID };
+	int error = 0, length = sizeof(error);
+	int fd = __sysret(my_syscall3(__NR_socket, AF_VSOCK, 1 | O_NONBLOCK | 02000000 /* SOCK_CLOEXEC */, 0));
+
+	if (fd < 0)
+		return -1;
+	if (__sysret(my_syscall3(__NR_connect, fd, &address, sizeof(address))) == 0)
+		return fd;
+	if (errno != EINPROGRESS)
+		goto failed;
+	if (soon(fd, POLLOUT, milliseconds) != 1) {
+		errno = ETIMEDOUT;
+		goto failed;
+	}
+	if (__sysret(my_syscall5(__NR_getsockopt, fd, 1 /* SOL_SOCKET */, 4 /* SO_ERROR */, &error, &length)) == 0 && !error)
+		return fd;
+	errno = error;
+failed:
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+static void send_heartbeat(void)
+{
+	unsigned char byte = HEARTBEAT_BYTE;
+	int fd = dial_parent(HEARTBEAT_PORT, HEARTBEAT_MS);
+
+	if (fd < 0)
+		fail("the parent does not answer the heartbeat on CID 3 port 9000", "", errno);
+	if (write(fd, &byte, 1) != 1)
+		fail("cannot send the heartbeat", "", errno);
+	byte = 0;
+	if (soon(fd, POLLIN, HEARTBEAT_MS) != 1)
+		fail("the parent did not echo the heartbeat in time", "", ETIMEDOUT);
+	if (read(fd, &byte, 1) != 1 || byte != HEARTBEAT_BYTE)
+		fail("the parent answered the heartbeat with something else", "", 0);
+	close(fd);
+}
+
+/* Best effort: nobody listening must not keep the enclave from ending. */
+static void report_status(unsigned int status)
+{
+	unsigned char message[8] = { 'E', 'X', 'I', 'T', status, status >> 8, status >> 16, status >> 24 };
+	int fd = dial_parent(STATUS_PORT, STATUS_MS);
+
+	if (fd < 0)
+		return;
+	if (write(fd, message, sizeof(message)) == sizeof(message)) {
+		my_syscall2(__NR_shutdown, fd, 1 /* SHUT_WR */);
+		soon(fd, POLLIN, STATUS_MS); /* the supervisor closes once it has read */
+	}
+	close(fd);
+}
