@@ -58,7 +58,7 @@ def _stage(places: Places) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
     work = Path(tempfile.mkdtemp(dir=base, prefix="run-"))
     try:
-        for name in ("run", "logs", "artifacts", "tmp", "state/cloister"):
+        for name in ("run/vsock", "logs", "artifacts", "tmp", "state/cloister"):
             (work / name).mkdir(parents=True, mode=0o700)
         (work / "state/cloister/pki").symlink_to(places.pki)
         (work / "examples").symlink_to(EXAMPLES)
