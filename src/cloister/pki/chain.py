@@ -1,23 +1,26 @@
 """Validate an attestation chain: pinned root, exact order, constraints, validity to the second, signatures.
 
 RFC 5280 section 6 narrowed to the genuine profile (``kms-and-attestation.md`` sections 3.1, 3.3 and 3.6): our
-own checks for everything a reader of that profile can state, and the path and signature check of
-``cryptography.x509.verification`` over the very same certificates. Not here: revocation lists, which AWS's
-verification procedure leaves out too.
+own checks for everything a reader of that profile can state, over our own reading of the DER, and the path
+and signature check of ``cryptography.x509.verification`` over the very same certificates. Not here:
+revocation lists, which AWS's verification procedure leaves out too.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn, TypeVar
+from itertools import pairwise
+from typing import NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import verification
-from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from cloister.errors import CloisterError
+from cloister.pki.der import BasicConstraints, CertificateParts, DerError, KeyUsage, key_identifier
 
 CHAIN_CHECKS = (
     "certificates",  # each parses completely, as X.509 version 3
@@ -32,26 +35,23 @@ CHAIN_CHECKS = (
 MAX_CERTIFICATE = 1024  # bytes, nsm-api attestation_process.md, section 3.2.2
 MAX_BUNDLE = 8  # genuine bundles hold 4; bounds the work a hostile document can ask for
 
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-_CRITICAL_KNOWN = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
+# AlgorithmIdentifiers and object identifiers as DER (RFC 5480, RFC 5280 section 4.2)
+_ECDSA_WITH_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
+_BASIC_CONSTRAINTS = bytes.fromhex("551d13")
+_KEY_USAGE = bytes.fromhex("551d0f")
+_SUBJECT_KEY = bytes.fromhex("551d0e")
+_AUTHORITY_KEY = bytes.fromhex("551d23")
+_CRITICAL_KNOWN = {_BASIC_CONSTRAINTS, _KEY_USAGE}
 # Extensions that narrow what a certificate is good for: no genuine one has them, so none is half honoured.
 _NARROWING = {
-    ExtensionOID.NAME_CONSTRAINTS,
-    ExtensionOID.POLICY_CONSTRAINTS,
-    ExtensionOID.INHIBIT_ANY_POLICY,
-    ExtensionOID.EXTENDED_KEY_USAGE,
+    bytes.fromhex("551d1e"): "nameConstraints",
+    bytes.fromhex("551d24"): "policyConstraints",
+    bytes.fromhex("551d36"): "inhibitAnyPolicy",
+    bytes.fromhex("551d25"): "extKeyUsage",
 }
 _AUTHORITY_POLICY = verification.ExtensionPolicy.permit_all().require_present(
     x509.BasicConstraints, verification.Criticality.CRITICAL, None
 )
-_Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 _LEAF_POLICY = verification.ExtensionPolicy.permit_all()
 
 
@@ -74,22 +74,34 @@ def validate_chain(
     if not 1 <= len(cabundle) <= MAX_BUNDLE:
         _refuse("certificates", f"the CA bundle holds {len(cabundle)} certificates, not 1 to {MAX_BUNDLE}")
     ders = (*cabundle, leaf)
-    chain = tuple(_parse(der, _title(index, len(ders))) for index, der in enumerate(ders))
+    links = [_parse(der, _title(index, len(ders))) for index, der in enumerate(ders)]
     root = next((root for root in roots if root.public_bytes(Encoding.DER) == cabundle[0]), None)
     if root is None:
         _refuse("root", "the chain does not start at a trusted root")
-    for index, certificate in enumerate(chain):
-        _check_algorithms(certificate, _title(index, len(chain)))
-    for index in range(1, len(chain)):
-        _check_order(chain[index - 1], chain[index], _title(index, len(chain)))
-    for index, authority in enumerate(chain[:-1]):
-        _check_authority(authority, len(chain) - 2 - index, _title(index, len(chain)), is_root=index == 0)
-    _check_leaf(chain[-1])
+    for link in links:
+        _check_algorithms(link)
+    for issuer, link in pairwise(links):
+        _check_order(issuer, link)
+    for index, link in enumerate(links[:-1]):
+        _check_authority(link, below=len(links) - 2 - index, is_root=index == 0)
+    _check_leaf(links[-1])
     moment = at.replace(microsecond=0)
-    for index in reversed(range(len(chain))):  # the shortest-lived first: its end says most to a reader
-        _check_validity(chain[index], moment, _title(index, len(chain)))
+    for link in reversed(links):  # the shortest-lived first: its end says most to a reader
+        _check_validity(link, moment)
+    chain = tuple(link.certificate for link in links)
     _check_signatures(root, chain, moment)
     return chain
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A certificate as the library reads it, as we do, and what to call it."""
+
+    title: str
+    certificate: x509.Certificate
+    parts: CertificateParts
+    constraints: BasicConstraints | None
+    usage: KeyUsage | None
 
 
 def _refuse(check: str, message: str) -> NoReturn:
@@ -103,94 +115,92 @@ def _title(index: int, count: int) -> str:
     return "the root certificate" if index == 0 else f"CA certificate {index}"
 
 
-def _parse(der: bytes, title: str) -> x509.Certificate:
-    """Parse every part that later checks touch, so that none of them meets a surprise."""
+def _parse(der: bytes, title: str) -> _Link:
+    """Read every part that later checks touch, so that none of them meets a surprise."""
     if not 1 <= len(der) <= MAX_CERTIFICATE:
         _refuse("certificates", f"{title} has {len(der)} bytes, not 1 to {MAX_CERTIFICATE}")
     try:
+        parts = CertificateParts.from_bytes(der)
+        constraints, usage = parts.extensions.get(_BASIC_CONSTRAINTS), parts.extensions.get(_KEY_USAGE)
+        read_constraints = BasicConstraints.from_bytes(constraints[1]) if constraints else None
+        read_usage = KeyUsage.from_bytes(usage[1]) if usage else None
+        if not parts.inner_algorithm == parts.outer_algorithm == _ECDSA_WITH_SHA384:
+            _refuse("algorithms", f"{title} is not signed with ecdsa-with-SHA384, inside and outside")
         certificate = x509.load_der_x509_certificate(der)
-        for read in (_read_names, x509.Certificate.public_key):
-            read(certificate)
         lives = certificate.not_valid_before_utc <= certificate.not_valid_after_utc
-    except _UNREADABLE as error:
+    except ValueError as error:
         raise ChainError(
             "certificates", f"{title} is not a well-formed X.509 certificate: {error}"
         ) from error
-    if certificate.version is not x509.Version.v3 or not lives:
-        _refuse(
-            "certificates", f"{title} is not an X.509 version 3 certificate whose life ends after it begins"
-        )
-    return certificate
+    if not lives:
+        _refuse("certificates", f"{title} ends before it begins")
+    return _Link(title, certificate, parts, read_constraints, read_usage)
 
 
-def _read_names(certificate: x509.Certificate) -> int:
-    """Make cryptography parse what it parses only when asked."""
-    return len(certificate.extensions) + len(certificate.subject.rdns) + len(certificate.issuer.rdns)
-
-
-def _check_algorithms(certificate: x509.Certificate, title: str) -> None:
-    key = certificate.public_key()
+def _check_algorithms(link: _Link) -> None:
+    """Hold key, signature algorithm and extensions to what we implement completely."""
+    try:
+        key = link.certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        _refuse("algorithms", f"{title} does not hold a P-384 key")
-    if (
-        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        not in certificate.tbs_certificate_bytes
-    ):
-        _refuse("algorithms", f"{title} does not hold its key in the one canonical form")
-    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384:
-        _refuse("algorithms", f"{title} is not signed with ecdsa-with-SHA384")
-    for extension in certificate.extensions:
-        if extension.critical and extension.oid not in _CRITICAL_KNOWN:
+        _refuse("algorithms", f"{link.title} does not hold a P-384 key")
+    if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != link.parts.key:
+        _refuse("algorithms", f"{link.title} does not hold its key in the one canonical form")
+    for oid, (critical, _) in link.parts.extensions.items():
+        if critical and oid not in _CRITICAL_KNOWN:
+            _refuse("algorithms", f"{link.title} has a critical extension that is unknown ({oid.hex()})")
+        if oid in _NARROWING:
             _refuse(
-                "algorithms",
-                f"{title} has the critical extension {extension.oid.dotted_string}, which is unknown",
-            )
-        if extension.oid in _NARROWING:
-            _refuse(
-                "algorithms",
-                f"{title} has the extension {extension.oid.dotted_string}, which has no place here",
+                "algorithms", f"{link.title} has the extension {_NARROWING[oid]}, which has no place here"
             )
 
 
-def _check_order(issuer: x509.Certificate, certificate: x509.Certificate, title: str) -> None:
-    if certificate.issuer != issuer.subject:
-        _refuse("order", f"{title} is not issued by the certificate before it (CA bundle order: root first)")
-    named = _extension(certificate, x509.AuthorityKeyIdentifier)
-    held = _extension(issuer, x509.SubjectKeyIdentifier)
-    if named and held and named.value.key_identifier != held.value.digest:
-        _refuse("order", f"{title} names another issuer's key than that of the certificate before it")
+def _check_order(issuer: _Link, link: _Link) -> None:
+    if link.parts.issuer != issuer.parts.subject:
+        _refuse(
+            "order", f"{link.title} is not issued by the certificate before it (bundle order: root first)"
+        )
+    named, held = link.parts.extensions.get(_AUTHORITY_KEY), issuer.parts.extensions.get(_SUBJECT_KEY)
+    if named is None or held is None:
+        return
+    try:
+        matches = key_identifier(named[1], of_issuer=True) == key_identifier(held[1], of_issuer=False)
+    except DerError:
+        matches = False
+    if not matches:
+        _refuse("order", f"{link.title} names another issuer's key than that of the certificate before it")
 
 
-def _check_authority(certificate: x509.Certificate, below: int, title: str, *, is_root: bool) -> None:
+def _check_authority(link: _Link, *, below: int, is_root: bool) -> None:
     """Check a certificate with ``below`` further authorities between it and the leaf (RFC 5280, 4.2.1.9)."""
-    constraints = _extension(certificate, x509.BasicConstraints)
-    if constraints is None or not constraints.critical or not constraints.value.ca:
-        _refuse("authorities", f"{title} is not marked as a CA by a critical basicConstraints extension")
-    path_length = constraints.value.path_length
-    if path_length is None and not is_root:
-        _refuse("authorities", f"{title} does not say how many authorities may follow it (pathLen)")
-    if path_length is not None and path_length < below:
-        _refuse("authorities", f"{title} allows {path_length} authorities below it, and {below} follow")
-    usage = _extension(certificate, x509.KeyUsage)
-    if usage is None or not usage.value.key_cert_sign:
-        _refuse("authorities", f"{title} may not sign certificates (keyUsage)")
+    constraints, usage = link.constraints, link.usage
+    if constraints is None or not constraints.ca or not link.parts.extensions[_BASIC_CONSTRAINTS][0]:
+        _refuse("authorities", f"{link.title} is not marked as a CA by a critical basicConstraints extension")
+    if constraints.path_length is None and not is_root:
+        _refuse("authorities", f"{link.title} does not say how many authorities may follow it (pathLen)")
+    if constraints.path_length is not None and constraints.path_length < below:
+        _refuse(
+            "authorities",
+            f"{link.title} allows {constraints.path_length} authorities below it, and {below} follow",
+        )
+    if usage is None or not usage.key_cert_sign:
+        _refuse("authorities", f"{link.title} may not sign certificates (keyUsage)")
 
 
-def _check_leaf(certificate: x509.Certificate) -> None:
-    constraints = _extension(certificate, x509.BasicConstraints)
-    if constraints is not None and (constraints.value.ca or constraints.value.path_length is not None):
+def _check_leaf(link: _Link) -> None:
+    if link.constraints is not None and link.constraints.ca:
         _refuse("leaf", "the signing certificate is marked as a CA (basicConstraints)")
-    usage = _extension(certificate, x509.KeyUsage)
-    if usage is None or not usage.value.digital_signature or usage.value.key_cert_sign:
+    if link.usage is None or not link.usage.digital_signature or link.usage.key_cert_sign:
         _refuse("leaf", "the signing certificate's keyUsage must allow digitalSignature and not keyCertSign")
 
 
-def _check_validity(certificate: x509.Certificate, moment: datetime, title: str) -> None:
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+def _check_validity(link: _Link, moment: datetime) -> None:
+    begins, ends = link.certificate.not_valid_before_utc, link.certificate.not_valid_after_utc
     if moment < begins:
-        _refuse("validity", f"{title} is not valid before {_text(begins)}; the time is {_text(moment)}")
+        _refuse("validity", f"{link.title} is not valid before {_text(begins)}; the time is {_text(moment)}")
     if moment > ends:
-        _refuse("validity", f"{title} expired at {_text(ends)}; the time is {_text(moment)}")
+        _refuse("validity", f"{link.title} expired at {_text(ends)}; the time is {_text(moment)}")
 
 
 def _text(moment: datetime) -> str:
@@ -218,17 +228,12 @@ def _check_signatures(root: x509.Certificate, chain: tuple[x509.Certificate, ...
 
 def _explain(chain: tuple[x509.Certificate, ...], error: Exception) -> str:
     """Say which signature is wrong; only a refused chain pays for this."""
-    for index in range(1, len(chain)):
+    for index, (issuer, certificate) in enumerate(pairwise(chain)):
+        key = issuer.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey), "_check_algorithms admits P-384 keys alone"
         try:
-            chain[index].verify_directly_issued_by(chain[index - 1])
-        except (InvalidSignature, ValueError, TypeError):
-            return f"{_title(index, len(chain))} is not signed by the certificate before it"
+            key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashes.SHA384()))
+        except InvalidSignature:
+            return f"{_title(index + 1, len(chain))} is not signed by the certificate before it"
     first_line = str(error).splitlines()[0] if str(error) else "no reason given"
     return f"the path does not validate: {first_line}"
-
-
-def _extension(certificate: x509.Certificate, kind: type[_Kind]) -> x509.Extension[_Kind] | None:
-    try:
-        return certificate.extensions.get_extension_for_class(kind)
-    except x509.ExtensionNotFound:
-        return None

@@ -1,0 +1,173 @@
+"""A certificate's parts as raw DER, read strictly before any library interprets them.
+
+ITU-T X.690 (DER) and RFC 5280 section 4.1, version 3 alone and without unique identifiers: what the genuine
+profile has. Names stay bytes, so that comparing them needs no opinion about their text.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+_SEQUENCE, _INTEGER, _BIT_STRING, _OCTET_STRING = 0x30, 0x02, 0x03, 0x04
+_VERSION, _EXTENSIONS = 0xA0, 0xA3
+_VERSION_3 = b"\x02\x01\x02"
+_TBS_TAGS = (_VERSION, _INTEGER, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE, _EXTENSIONS)
+_MAX_SERIAL = 21  # bytes: 20, and a leading zero that genuine ones have
+
+
+class DerError(ValueError):
+    """The bytes are not a certificate in DER of the kind we read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One tagged value: its tag, its content, and the whole of it."""
+
+    tag: int
+    content: bytes
+    whole: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateParts:
+    """What the checks of a chain compare, as it stands in the certificate."""
+
+    inner_algorithm: bytes
+    outer_algorithm: bytes
+    issuer: bytes
+    subject: bytes
+    key: bytes
+    """SubjectPublicKeyInfo."""
+    extensions: dict[bytes, tuple[bool, bytes]]
+    """By object identifier (its DER content): whether critical, and the value."""
+
+    @classmethod
+    def from_bytes(cls, der: bytes) -> Self:
+        """Read a certificate; raise DerError for anything that is not one complete version 3 certificate."""
+        (certificate,) = _expect(der, _SEQUENCE)
+        signed, algorithm, _ = _expect(certificate.content, _SEQUENCE, _SEQUENCE, _BIT_STRING)
+        fields = _elements(signed.content)
+        if tuple(field.tag for field in fields) not in (_TBS_TAGS, _TBS_TAGS[:-1]):
+            raise DerError("its fields are not those of a version 3 certificate")
+        version, serial, inner, issuer, _, subject, key = fields[:7]
+        if version.content != _VERSION_3:
+            raise DerError("it is not a version 3 certificate")
+        _check_serial(serial.content)
+        return cls(
+            inner_algorithm=inner.whole,
+            outer_algorithm=algorithm.whole,
+            issuer=issuer.whole,
+            subject=subject.whole,
+            key=key.whole,
+            extensions=_extensions(fields[7].content) if len(fields) > 7 else {},
+        )
+
+
+def _elements(data: bytes) -> list[Element]:
+    """Split bytes into the elements that fill them."""
+    elements = []
+    position = 0
+    while position < len(data):
+        tag = data[position]
+        if tag & 0x1F == 0x1F or position + 2 > len(data):
+            raise DerError("a tag is too large or has no length")
+        start, size = position + 2, data[position + 1]
+        if size >= 0x80:
+            count = size & 0x7F
+            size = int.from_bytes(data[start : start + count], "big")
+            start += count
+            if not 1 <= count <= 2 or size < 0x80 or size >> (8 * (count - 1)) == 0:
+                raise DerError("a length is not in its shortest form")
+        end = start + size
+        if end > len(data):
+            raise DerError("an element goes beyond its container")
+        elements.append(Element(tag, data[start:end], data[position:end]))
+        position = end
+    return elements
+
+
+def _expect(data: bytes, *tags: int) -> list[Element]:
+    elements = _elements(data)
+    if tuple(element.tag for element in elements) != tags:
+        raise DerError("its structure is not that of a certificate")
+    return elements
+
+
+def _check_serial(content: bytes) -> None:
+    """Hold the serial number to a positive integer in its shortest form (RFC 5280, section 4.1.2.2)."""
+    padded = content[:1] == b"\x00" and content[1:2] < b"\x80"
+    if not 1 <= len(content) <= _MAX_SERIAL or content[0] >= 0x80 or padded:
+        raise DerError("its serial number is not positive, or not in its shortest form")
+
+
+def _extensions(content: bytes) -> dict[bytes, tuple[bool, bytes]]:
+    (sequence,) = _expect(content, _SEQUENCE)
+    extensions: dict[bytes, tuple[bool, bytes]] = {}
+    for extension in _elements(sequence.content):
+        parts = _elements(extension.content) if extension.tag == _SEQUENCE else []
+        match parts:
+            case [Element(tag=0x06, content=oid), Element(tag=0x04, content=value)]:
+                critical = False
+            case [
+                Element(tag=0x06, content=oid),
+                Element(tag=0x01, content=b"\xff"),
+                Element(tag=0x04, content=value),
+            ]:
+                critical = True
+            case _:
+                raise DerError("an extension is malformed")
+        if oid in extensions:
+            raise DerError("an extension stands there twice")
+        extensions[oid] = (critical, value)
+    return extensions
+
+
+@dataclass(frozen=True, slots=True)
+class BasicConstraints:
+    """Whether a certificate may issue others, and how many authorities may follow (RFC 5280, 4.2.1.9)."""
+
+    ca: bool
+    path_length: int | None
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Self:
+        """Read the extension's value; raise DerError."""
+        (sequence,) = _expect(value, _SEQUENCE)
+        match _elements(sequence.content):
+            case []:
+                return cls(ca=False, path_length=None)
+            case [Element(tag=0x01, content=b"\xff")]:
+                return cls(ca=True, path_length=None)
+            case [Element(tag=0x01, content=b"\xff"), Element(tag=0x02, content=bytes(number))]:
+                if len(number) == 1 and number[0] < 0x80:
+                    return cls(ca=True, path_length=number[0])
+        raise DerError("its basicConstraints extension is malformed")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUsage:
+    """What a certificate's key may do, as far as a chain is concerned (RFC 5280, 4.2.1.3)."""
+
+    digital_signature: bool
+    key_cert_sign: bool
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Self:
+        """Read the extension's value; raise DerError."""
+        (bits,) = _expect(value, _BIT_STRING)
+        unused, flags = bits.content[:1], bits.content[1:]
+        if (
+            not 1 <= len(flags) <= 2
+            or unused > b"\x07"
+            or not flags[-1]
+            or flags[-1] & ((1 << unused[0]) - 1)
+        ):
+            raise DerError("its keyUsage extension is malformed")
+        return cls(digital_signature=bool(flags[0] & 0x80), key_cert_sign=bool(flags[0] & 0x04))
+
+
+def key_identifier(value: bytes, *, of_issuer: bool) -> bytes:
+    """Read a subject's or, in its plain form, an issuer's key identifier; raise DerError (4.2.1.1 and 2)."""
+    if not of_issuer:
+        return _expect(value, _OCTET_STRING)[0].content
+    (sequence,) = _expect(value, _SEQUENCE)
+    return _expect(sequence.content, 0x80)[0].content
