@@ -122,8 +122,8 @@ def load_signing_certificate(pem: bytes) -> x509.Certificate:
     """Read the first certificate of a PEM file and insist on an elliptic-curve key; raises SignatureError."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
-        raise SignatureError(f"The signing certificate is not a PEM certificate: {error}.") from None
+    except ValueError:
+        raise SignatureError("The signing certificate is not a PEM certificate.") from None
     _ec_key(certificate)
     return certificate
 
