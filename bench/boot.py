@@ -1,4 +1,4 @@
-"""Seconds from run-enclave to the program's first line, against bare QEMU; and the memory that an enclave costs."""
+"""Seconds from run-enclave to the first line, against bare QEMU; and the memory that an enclave costs."""
 
 import json
 import os
@@ -81,7 +81,7 @@ class EnclaveBench:
 
 
 def memory_of(supervisor: int) -> dict[str, float]:
-    """Return the peak memory of a supervisor and the memory of its QEMU, the guest's own pages left out, in MiB."""
+    """Return a supervisor's peak memory and its QEMU's, without the guest's own pages, in MiB."""
     children = [
         int(path.name) for path in Path("/proc").glob("[0-9]*") if _descends(int(path.name), supervisor)
     ]
@@ -154,7 +154,9 @@ def bench_boot(pairs: int = 10) -> None:
             ours.append(taken)
             memory.append(used)
     mine, bare = statistics.median(ours), statistics.median(rival)
-    print(f"boot: run-enclave to the first line {mine:.2f} s; bare QEMU {bare:.2f} s; ratio {mine / bare:.2f} "
-          f"({pairs} alternating pairs, medians; {MEMORY_MIB} MiB, {CPUS} vCPUs)")  # fmt: skip
+    print(
+        f"boot: run-enclave to the first line {mine:.2f} s; bare QEMU {bare:.2f} s; ratio {mine / bare:.2f}"
+    )
+    print(f"      (medians of {pairs} alternating pairs; {MEMORY_MIB} MiB, {CPUS} vCPUs)")
     for part in ("supervisor", "emulator"):
         print(f"memory: {part} {statistics.median(m[part] for m in memory):.1f} MiB above the guest's own")
