@@ -1,8 +1,6 @@
 """A secret for attested code and for nothing else, through boto3 and the real server."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mypy_boto3_kms import KMSClient
 
+from cloister.cli.main import main
 from cloister.cms import open_envelope
 from simulators.key_service import MODULE, RECIPIENT, Notary, Server, public_key_info
 
@@ -276,24 +275,30 @@ def test_denials_are_explained(
     assert failed == [("OnlyTheImage", "kms:RecipientAttestation:PCR2", [expected], [wrong[2].hex()])]
 
 
+@pytest.fixture
+def placed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands in this process find the server's state."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("placed")
 def test_the_command_explains_denials(
-    server: Server, enclave: KMSClient, notary: Notary, sealed: tuple[str, bytes]
+    enclave: KMSClient, notary: Notary, sealed: tuple[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``cloister kms decisions`` says the same for people."""
     wrong = {**GOOD, 2: b"\x04" * 48}
-    refusal(
-        lambda: enclave.decrypt(CiphertextBlob=sealed[1], Recipient=recipient(notary.document(pcrs=wrong)))
-    )
-    words = [sys.executable, "-m", "cloister.cli.main", "kms", "decisions", "--denied", "--last", "1"]
-    text = subprocess.run(
-        words, env=server.environment, capture_output=True, text=True, timeout=30, check=True
-    ).stdout
+    document = recipient(notary.document(pcrs=wrong))
+    refusal(lambda: enclave.decrypt(CiphertextBlob=sealed[1], Recipient=document))
+    words = ["kms", "decisions", "--denied", "--last", "1"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
     assert 'key policy, statement "OnlyTheImage" (Allow) does not apply' in text
     assert "condition StringEqualsIgnoreCase kms:RecipientAttestation:PCR2 failed" in text
     assert f"expected {GOOD[2].hex().upper()}" in text
     assert f"actual   {wrong[2].hex()}" in text
-    record = json.loads(subprocess.check_output([*words, "--json"], env=server.environment, timeout=30))
-    assert record["outcome"] == "denied"
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outcome"] == "denied"
 
 
 def test_no_secret_is_logged(server: Server, kms: KMSClient) -> None:

@@ -25,6 +25,7 @@ MAX_BODY = 1 << 20  # AttestationDocument may have 262144 bytes, base64 makes 34
 MAX_HEADERS = 32768
 MAX_HEADER_COUNT = 64
 MAX_CONNECTIONS = 512
+BACKLOG = 128
 REQUEST_TIMEOUT = 20.0
 KEEP_ALIVE = 75
 GRACE = 10
@@ -158,7 +159,7 @@ def _text(octets: bytes) -> str:
 
 
 def listen_tcp(host: str, port: int, *, allow_exposed: bool = False) -> socket.socket:
-    """Bind a TCP socket; raises BindError, also for an address others can reach unless that is allowed."""
+    """Listen on TCP; raises BindError, also for an address others can reach unless that is allowed."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
@@ -173,6 +174,7 @@ def listen_tcp(host: str, port: int, *, allow_exposed: bool = False) -> socket.s
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((str(address), port))
+        listener.listen(BACKLOG)  # with SO_REUSEADDR a taken port is noticed here, not above
     except OSError as error:
         listener.close()
         raise BindError(f"cannot listen on {host} port {port} ({error.strerror})") from error
@@ -180,7 +182,7 @@ def listen_tcp(host: str, port: int, *, allow_exposed: bool = False) -> socket.s
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """Bind a Unix socket, 0600; a socket that nobody serves any more is replaced."""
+    """Listen on a Unix socket, 0600; one that nobody serves any more is replaced; raises BindError."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _is_served(path):
@@ -188,6 +190,7 @@ def listen_unix(path: Path) -> socket.socket:
         before = os.umask(0o177)
         try:
             listener.bind(str(path))
+            listener.listen(BACKLOG)
         finally:
             os.umask(before)
     except OSError as error:

@@ -4,6 +4,7 @@ Reads are cached for as long as the database says that nobody, this process incl
 method that writes returns only after its transaction is on the disk.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,7 +80,8 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, root_key: RootKey, *, account: str, region: str) -> "Store":
-        """Make a database with its tables, for one account and region."""
+        """Make a database with its tables, 0600 as its log will be, for one account and region."""
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         engine = sqlite_engine(path, writer=True)
         with engine.begin() as connection:
             METADATA.create_all(connection)
