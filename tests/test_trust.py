@@ -125,6 +125,7 @@ def test_a_root_key_kept_elsewhere_serves_until_the_regional_authority_ends(trus
         (timedelta(days=14, hours=1), {"instance.pem", "zonal.pem", "regional.pem"}),
         (timedelta(days=400), {"instance.pem", "zonal.pem", "regional.pem"}),
         (timedelta(minutes=-30), {"instance.pem", "zonal.pem"}),
+        (timedelta(hours=-23), {"instance.pem", "zonal.pem", "regional.pem"}),
     ],
 )
 def test_authorities_are_renewed_before_they_end(trust: Trust, later: timedelta, renewed: set[str]) -> None:

@@ -31,6 +31,7 @@ _LEAF_LIFE = timedelta(hours=3)
 _LEAF_LEAD = timedelta(seconds=3)
 _AUTHORITY_LEAD = timedelta(minutes=1)  # so that a leaf never starts before its issuers
 _REGIONAL_LEAD = timedelta(hours=1)
+_ROOT_LEAD = timedelta(days=1)  # a clock that was fast at set-up may be put right later
 
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,15}[a-z0-9])?")  # keeps each CN within X.520's 64 characters
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
@@ -72,7 +73,7 @@ def issue_root(key: ec.EllipticCurvePrivateKey, *, serial: int, now: datetime) -
     """Issue a self-signed root that lives 30 years."""
     name = _name((NameOID.COUNTRY_NAME, _COUNTRY), *_ORGANIZED, (NameOID.COMMON_NAME, local_name()))
     builder = (
-        _builder(name, name, key.public_key(), serial=serial, start=now - _REGIONAL_LEAD, life=_ROOT_LIFE)
+        _builder(name, name, key.public_key(), serial=serial, start=now - _ROOT_LEAD, life=_ROOT_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_key_usage(signs=True, issues=True, revokes=True), critical=True)
