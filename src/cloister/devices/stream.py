@@ -109,6 +109,8 @@ class Stream:
 
     def resume(self) -> None:
         """Read from the host again: there is credit, or a ring buffer."""
+        if self.connection.credit == 0:
+            return  # and do not ask again: that would be a game of ping-pong with the guest
         self._asked = False
         if self._may_read() and not self._reading:
             self._reading = True

@@ -1,0 +1,184 @@
+"""The vsock device against a model guest, driven at random by hypothesis."""
+
+import asyncio
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from simulators.vsock_guest import GuestConnection
+from simulators.vsock_host import OPEN_PORT, VsockHost
+
+INDEX = st.integers(0, 3)
+PAYLOAD = bytes(range(256)) * 256
+
+
+@dataclass
+class Pair:
+    """Both ends of one connection as the model knows them."""
+
+    guest: GuestConnection
+    host: socket.socket
+    host_sent: bytearray = field(default_factory=bytearray)
+    host_received: bytearray = field(default_factory=bytearray)
+    host_ended: bool = False  # we shut our sending side
+    host_closed: bool = False
+    guest_reset: bool = False
+
+
+class VsockMachine(RuleBasedStateMachine):
+    """Connections open, talk, end and break in any order; no byte is lost, invented or out of order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.host = VsockHost()
+        self.pairs: list[Pair] = []
+        self.run(self.host.__aenter__())
+        self.position = 0
+
+    def run(self, coroutine):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 -- as the loop's own
+        return self.loop.run_until_complete(coroutine)
+
+    def payload(self, size: int) -> bytes:
+        """Return bytes that differ from place to place."""
+        self.position = (self.position + 7919) % 32768
+        return PAYLOAD[self.position : self.position + size]
+
+    def some(self, index: int) -> Pair:
+        return self.pairs[-1 - index % len(self.pairs)]
+
+    @initialize()
+    def begin(self) -> None:
+        self.open_from_guest(8192)
+        self.host_connects()
+
+    @rule(buf_alloc=st.sampled_from([1, 600, 8192, 1 << 18]))
+    def guest_connects(self, buf_alloc: int) -> None:
+        self.open_from_guest(buf_alloc)
+
+    def open_from_guest(self, buf_alloc: int) -> None:
+        connection = self.host.guest.connect(OPEN_PORT, buf_alloc=buf_alloc)
+        self.run(self.host.settle())
+        assert connection.state == "open"
+        self.pairs.append(Pair(connection, self.host.dialled[-1]))
+
+    @rule(port=st.integers(0, 0xFFFFFFFF).filter(lambda port: port != OPEN_PORT))
+    def guest_is_refused(self, port: int) -> None:
+        connection = self.host.guest.connect(port)
+        self.run(self.host.settle())
+        assert connection.state == "refused"
+
+    @rule()
+    def host_connects(self) -> None:
+        sock = self.run(self.host.attach(7000))
+        self.run(self.host.settle())
+        line = sock.recv(64)
+        connection = self.host.guest.accepted[-1]
+        assert line == b"OK %d\n" % connection.peer_port
+        self.pairs.append(Pair(connection, sock))
+
+    @rule()
+    def host_is_refused(self) -> None:
+        sock = self.run(self.host.attach(7001))
+        self.run(self.host.settle())
+        assert sock.recv(64) == b""
+        sock.close()
+
+    @rule(index=INDEX, size=st.integers(1, 20000))
+    def guest_sends(self, index: int, size: int) -> None:
+        connection = self.some(index).guest
+        size = min(size, connection.credit)
+        if connection.state == "open" and size > 0 and not (connection.shutdown & 2 or connection.peer_shutdown & 1):
+            self.host.guest.send(connection, self.payload(size))
+
+    @rule(index=INDEX, size=st.integers(1, 20000))
+    def host_sends(self, index: int, size: int) -> None:
+        pair = self.some(index)
+        if not (pair.host_ended or pair.host_closed):
+            with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+                payload = self.payload(size)
+                pair.host_sent += payload[: pair.host.send(payload)]
+
+    @rule(index=INDEX, size=st.integers(1, 5000))
+    def guest_reads(self, index: int, size: int) -> None:
+        self.host.guest.read(self.some(index).guest, size)
+
+    @rule(index=INDEX, size=st.integers(1, 5000))
+    def host_reads(self, index: int, size: int) -> None:
+        pair = self.some(index)
+        if not pair.host_closed:
+            with suppress(BlockingIOError, ConnectionResetError):
+                pair.host_received += pair.host.recv(size)
+
+    @rule(index=INDEX, flags=st.sampled_from([1, 2, 3]))
+    def guest_shuts_down(self, index: int, flags: int) -> None:
+        connection = self.some(index).guest
+        if connection.state == "open":
+            self.host.guest.shut(connection, flags)
+
+    @rule(index=INDEX)
+    def guest_resets(self, index: int) -> None:
+        pair = self.some(index)
+        if pair.guest.state == "open":
+            pair.guest_reset = True
+            self.host.guest.reset(pair.guest)
+
+    @rule(index=INDEX)
+    def host_half_closes(self, index: int) -> None:
+        pair = self.some(index)
+        if not pair.host_closed:
+            pair.host_ended = True
+            with suppress(OSError):
+                pair.host.shutdown(socket.SHUT_WR)
+
+    @rule(index=INDEX)
+    def host_closes(self, index: int) -> None:
+        pair = self.some(index)
+        pair.host_closed = True
+        pair.host.close()
+
+    @rule()
+    def time_passes(self) -> None:
+        self.run(self.host.settle())
+
+    @invariant()
+    def device_lives(self) -> None:
+        assert not self.host.task.done(), self.host.task.exception()
+
+    @invariant()
+    def streams_are_prefixes(self) -> None:
+        """What arrived is the beginning of what was sent, in both directions."""
+        for pair in self.pairs:
+            arrived = pair.guest.received + pair.guest.unread
+            assert pair.host_sent.startswith(arrived)
+            assert pair.guest.sent.startswith(pair.host_received)
+
+    def teardown(self) -> None:
+        """Everybody reads to the end: nothing that could arrive is missing."""
+        for _ in range(200):
+            self.run(self.host.settle(1))
+            for pair in self.pairs:
+                self.host.guest.read(pair.guest)
+                if not pair.host_closed:
+                    with suppress(BlockingIOError, ConnectionResetError):
+                        pair.host_received += pair.host.recv(1 << 16)
+        for pair in self.pairs:
+            if not pair.host_closed:
+                assert pair.guest.sent == pair.host_received
+            received = pair.guest.received + pair.guest.unread
+            if pair.guest.state == "open" and not pair.guest.shutdown & 1 and not pair.host_closed:
+                assert pair.host_sent == received
+        self.run(self.host.__aexit__())
+        for pair in self.pairs:
+            pair.host.close()
+        self.loop.close()
+
+
+VsockMachine.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+TestVsockMachine = VsockMachine.TestCase
