@@ -6,7 +6,6 @@ The file is copied once into sealed memory; what is measured, described and boot
 import fcntl
 import mmap
 import os
-from dataclasses import dataclass
 
 from cloister.control import EnclaveFailure
 from cloister.eif import EifError, Image
@@ -16,21 +15,30 @@ MAX_IMAGE = 16 << 30
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-@dataclass(frozen=True, slots=True)
 class LoadedImage:
     """An image in sealed memory, with the descriptors a machine boots from."""
 
-    image: Image
-    image_fd: int
-    kernel_fd: int
-    initrd_fd: int
+    def __init__(self, image: Image, image_fd: int) -> None:
+        self._image: Image | None = image
+        self._image_fd = image_fd
+        self.kernel_fd = _kernel(image)
+        self.initrd_fd = _initrd(image)
+
+    @property
+    def image(self) -> Image:
+        """The image, until it is released."""
+        assert self._image is not None
+        return self._image
 
     def release(self) -> None:
-        """Give the memory back once the guest has its own copy; the image's views are dead afterwards."""
+        """Give the memory back once the guest has its own copy; safe to call again."""
+        if self._image is None:
+            return
+        self._image = None
         for fd in (self.kernel_fd, self.initrd_fd):
-            os.ftruncate(fd, 0)
+            os.ftruncate(fd, 0)  # QEMU still maps them, for a reset that never comes
             os.close(fd)
-        os.close(self.image_fd)
+        os.close(self._image_fd)
 
 
 def load_image(file_fd: int) -> LoadedImage:
@@ -40,7 +48,7 @@ def load_image(file_fd: int) -> LoadedImage:
         size = _copy(file_fd, image_fd)
         fcntl.fcntl(image_fd, fcntl.F_ADD_SEALS, _SEALS)
         image = Image.from_buffer(memoryview(mmap.mmap(image_fd, size, access=mmap.ACCESS_READ)))
-        return LoadedImage(image, image_fd, _kernel(image), _initrd(image))
+        return LoadedImage(image, image_fd)
     except EifError as error:
         os.close(image_fd)
         raise EnclaveFailure("E35", f"EIF parsing error. {error}", action="Parse EIF file") from None

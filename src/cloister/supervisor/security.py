@@ -31,9 +31,7 @@ def make_bank(measured: Mapping[int, bytes], trust: Trust, *, debug: bool) -> Pc
 class Security:
     """Makes the module when the first request comes, waiting for the measurement if it is not done."""
 
-    def __init__(
-        self, module_id: str, trust: Trust, measuring: "Future[Measurements]", *, debug: bool
-    ) -> None:
+    def __init__(self, module_id: str, trust: Trust, measuring: Future[Measurements], *, debug: bool) -> None:
         self._module_id = module_id
         self._trust = trust
         self._measuring = measuring

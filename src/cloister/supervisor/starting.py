@@ -3,12 +3,14 @@
 QEMU needs a tenth of a second before it speaks to its devices; what can be done in that time is done after.
 """
 
+import ctypes
 import os
 import resource
 import socket
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from cloister.control import EnclaveFailure
 from cloister.eif import Image, SignatureError
@@ -28,7 +30,8 @@ from cloister.vmm import (
     spawn_machine,
 )
 
-OPEN_FILES = 8192
+_PR_SET_CHILD_SUBREAPER: Final = 36
+OPEN_FILES: Final = 8192
 """Enough for the vsock device's connections and their sockets."""
 
 
@@ -44,8 +47,9 @@ class Started:
 
 
 def limit_process() -> None:
-    """No core dumps of an enclave's memory, and room for its connections."""
+    """Dump no enclave's memory, have room for its connections, and bury whatever the machine leaves."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     with suppress(ValueError, OSError):

@@ -68,10 +68,11 @@ class Machine:
     def kill(self) -> None:
         """End the machine at once; safe to call again and after its end."""
         self.settle()
-        if self._emulator_fd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._emulator_fd, signal.SIGKILL)
-        self._process.kill()
+        if self._emulator_fd is None:
+            self._process.kill()
+            return
+        with contextlib.suppress(ProcessLookupError):  # bubblewrap follows, when it has buried QEMU
+            signal.pidfd_send_signal(self._emulator_fd, signal.SIGKILL)
 
     async def wait(self) -> int:
         """Return bubblewrap's exit status (QEMU's, or 128 + signal) once all processes are gone."""
@@ -85,7 +86,19 @@ class Machine:
                 await asyncio.wait_for(gone, KILL_SECONDS)
             finally:
                 loop.remove_reader(self._emulator_fd)
-        return self._process.wait(KILL_SECONDS)
+        return self._bury()
+
+    def _bury(self) -> int:
+        """Reap bubblewrap, and QEMU where bubblewrap was killed first and this process is a subreaper."""
+        try:
+            status = self._process.wait(KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait(KILL_SECONDS)
+        if self.emulator_pid is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.emulator_pid, os.WNOHANG)
+        return status
 
     async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         ended = loop.create_future()
@@ -119,12 +132,11 @@ class Machine:
     def close(self) -> None:
         """Kill the machine, wait for its end (at most 10 s) and let go of its descriptors."""
         self.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(KILL_SECONDS)
         if self._emulator_fd is not None:
             select.select([self._emulator_fd], [], [], KILL_SECONDS)
             os.close(self._emulator_fd)
             self._emulator_fd = None
+        self._bury()
         if self._process.stderr is not None and not self._process.stderr.closed:
             self.last_words()
             self._process.stderr.close()
