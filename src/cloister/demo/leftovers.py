@@ -30,6 +30,11 @@ class Traces:
     """Device and inode of every memfd."""
     ids: tuple[str, ...]
 
+    def seen(self, kind: str) -> str:
+        """Say how many of a kind there were, where they were counted."""
+        counts = {"processes": len(self.processes), "memory files": len(self.memory_files)}
+        return f"{counts[kind]} while they ran, " if kind in counts else ""
+
 
 def observe(supervisors: list[int], ids: list[str]) -> Traces:
     """Record the supervisors, all their descendants, and the memory files they hold."""

@@ -49,10 +49,6 @@ class Session:
         self.step = f"step {number} ({title})"
         self.say(f"\n== {number}. {title}")
 
-    def explain(self, text: str) -> None:
-        """Say something to the reader."""
-        self.say(text)
-
     def run(self, *words: str, expect: int = 0, quiet: bool = False) -> Outcome:
         """Run a command to its end and show it; DemoError when its exit code is not the expected one."""
         self.show_command(words)

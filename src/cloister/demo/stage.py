@@ -16,16 +16,26 @@ from cloister.rootfs import EXAMPLES
 from cloister.trust import open_trust
 
 KEPT_LOGS = 5
-END_SECONDS = 30.0
 
 
 def run_demo(places: Places, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Play the demo; CloisterError says which step failed and why, after everything was cleaned up.
+    """Play the demo; DemoError says which step failed and why, after everything was cleaned up."""
+    with open_stage(places, environ, say) as story:
+        say(f"Everything below happens in {story.work}; its logs stay.")
+        try:
+            story.tell()
+        except CloisterError as error:
+            raise DemoError(f"{story.session.step} failed: {error}") from error
+
+
+@contextmanager
+def open_stage(places: Places, environ: Mapping[str, str], say: Callable[[str], None]) -> Iterator[Story]:
+    """Yield a story that has not begun; whatever it starts is ended with the block.
 
     Kit, jail, root filesystems and the local root of trust are this user's; all else is fresh and private.
     """
     open_trust(places.pki)
-    with _stage(places) as work:
+    with _directories(places) as work:
         state = work / "state"
         environment = {
             **environ,
@@ -38,18 +48,15 @@ def run_demo(places: Places, environ: Mapping[str, str], say: Callable[[str], No
         }
         account = initialise_kms(state / "cloister/kms")
         session = Session(say, work, environment)
-        say(f"Everything below happens in {work}; logs stay in its logs directory.")
         try:
-            Story(session, work, work / "run", account).tell()
-        except CloisterError as error:
-            raise DemoError(f"{session.step} failed: {error}") from error
+            yield Story(session, work, work / "run", account)
         finally:
             _end_enclaves(session)
             session.stop_all()
 
 
 @contextmanager
-def _stage(places: Places) -> Iterator[Path]:
+def _directories(places: Places) -> Iterator[Path]:
     """Make the directories, and take all but the logs away afterwards."""
     base = places.state / "demo"
     base.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -16,6 +16,7 @@ from cloister.demo.session import DemoError, Running, Session, stop
 from cloister.kms import Account
 
 PROXY_PORT = 8000
+CREDENTIALS = "role-credentials"
 HELLO = "Hello from the enclave side!"
 CONSOLE_SECONDS = 60.0
 CONSOLE_HEAD = 6
@@ -48,15 +49,14 @@ class Story:
     def build(self) -> None:
         """Step 1: an image, and its measurements."""
         self.session.begin(1, "Build the enclave image, without Docker and without root")
-        self.pcrs = self._build("examples/secret", "secret.eif")
-        self.session.explain(
-            "PCR0 measures the whole image, PCR1 kernel and boot ramdisk, PCR2 the application."
-        )
+        self.pcrs = self.build_image("examples/secret", "secret.eif")
+        self.session.say("PCR0 measures the whole image, PCR1 kernel and boot ramdisk, PCR2 the application.")
 
     def make_key(self) -> None:
         """Step 2: KMS, and a key whose policy names those measurements."""
         self.session.begin(2, "A key that only this image may decrypt with")
         log = self.work / "logs/kms.log"
+        (self.work / CREDENTIALS).symlink_to(self.account.enclave)
         self.endpoint = self.session.serve("cloister", "kms", "serve", "--port", "0", log=log)
         self.sealed = seal_secret(self.session, self.account, self.endpoint, self.pcrs)
         (self.work / "secret.enc").write_bytes(self.sealed.ciphertext)
@@ -69,7 +69,7 @@ class Story:
             log=self.work / "logs/vsock-proxy.log",
             ready=(self.run_directory / "vsock/3" / str(PROXY_PORT)).exists,
         )
-        self.session.explain(
+        self.session.say(
             "The enclave has no network; it reaches KMS through the parent's proxy. For now that link is\n"
             "plain HTTP: the parent can read the calls, but not the secret: KMS seals it to a key made in\n"
             "the enclave."
@@ -78,40 +78,40 @@ class Story:
     def run_enclave(self) -> None:
         """Step 3: boot it."""
         self.session.begin(3, "Run it")
-        self._start("secret.eif", memory=512)
+        self.start("secret.eif", memory=512)
         self.session.run("nitro-cli", "describe-enclaves")
 
     def release_secret(self) -> None:
         """Step 4: the enclave attests, decrypts, and proves it."""
         self.session.begin(4, "The enclave gets the secret and proves it, without showing it")
-        answer = json.loads(self.session.run(*self._ask(self.enclaves[0])).stdout)
+        answer = json.loads(self.session.run(*self.ask(self.enclaves[0])).stdout)
         assert self.sealed is not None
         expected = hmac.digest(self.sealed.secret, bytes.fromhex(answer["challenge"]), "sha256").hex()
         if not hmac.compare_digest(expected, answer["proof"]):
             raise DemoError("the enclave's proof is not HMAC-SHA256(secret, challenge)")
-        self.session.explain("The proof is HMAC-SHA256(secret, challenge): the enclave holds the secret.")
+        self.session.say("The proof is HMAC-SHA256(secret, challenge): the enclave holds the secret.")
 
     def refuse_others(self) -> None:
         """Step 5: a changed image, debug mode, and no document are denied."""
         self.session.begin(5, "Nobody else gets it")
-        self.session.explain("One byte of the application changed:")
+        self.session.say("One byte of the application changed:")
         changed = change_one_byte(self.work)
         self.session.run("cmp", "-l", "examples/secret/app.py", f"{changed}/app.py", expect=1)
-        self._build(changed, "changed.eif")
-        running = self._launch("secret.eif", "--debug-mode", "--enclave-name", "debugged", memory=512)
-        self._start("changed.eif", memory=512)
-        self._denied(self.enclaves[1])
-        self.session.explain("\nThe right image, but in debug mode, where the parent could watch it:")
-        self._started(running)
-        self._denied(self.enclaves[2])
-        self.session.explain("\nThe right enclave, but without an attestation document:")
-        self._denied(self.enclaves[0], "--without-document")
+        self.build_image(changed, "changed.eif")
+        running = self.launch("secret.eif", "--debug-mode", "--enclave-name", "debugged", memory=512)
+        self.start("changed.eif", memory=512)
+        self.expect_denial(self.enclaves[1])
+        self.session.say("\nThe right image, but in debug mode, where the parent could watch it:")
+        self.show_started(running)
+        self.expect_denial(self.enclaves[2])
+        self.session.say("\nThe right enclave, but without an attestation document:")
+        self.expect_denial(self.enclaves[0], "--without-document")
 
     def read_console(self) -> None:
         """Step 6: a debug enclave's console."""
         self.session.begin(6, "A debug enclave's console")
-        self._build("examples/hello", "hello.eif")
-        self._start("hello.eif", "--debug-mode", memory=128)
+        self.build_image("examples/hello", "hello.eif")
+        self.start("hello.eif", "--debug-mode", memory=128)
         words = ("nitro-cli", "console", "--enclave-name", "hello")
         self.session.show_command(words)
         lines = follow_console(self.session.spawn(*words))
@@ -123,18 +123,19 @@ class Story:
     def terminate(self) -> None:
         """Step 7: end everything, and look."""
         self.session.begin(7, "Terminate, and look for leftovers")
-        traces = self._observe()
+        traces = self.observe()
         self.session.run("nitro-cli", "terminate-enclave", "--all")
         self.session.run("nitro-cli", "describe-enclaves")
         places = [self.work / name for name in ("tmp", "artifacts")]
         for kind, found in wait_until_gone(traces, self.run_directory, places).items():
-            self.session.say(f"{kind + ':':<16}{'none left' if not found else ''}")
             if found:
                 raise DemoError(f"{kind} are left: {'; '.join(found[:5])}")
+            self.session.say(f"{kind + ':':<16}{traces.seen(kind)}none left")
         self.session.stop_all()
-        self.session.explain("KMS and proxy are stopped.")
+        self.session.say("KMS and proxy are stopped.")
 
-    def _build(self, source: str, output: str) -> dict[str, str]:
+    def build_image(self, source: str, output: str) -> dict[str, str]:
+        """Build an image with ``cloister image build`` and return its PCR0 to PCR2."""
         words = ("cloister", "image", "build", source, "--output", output)
         printed = self.session.run(*words).stdout
         pcrs = dict(line.split()[:2] for line in printed.splitlines() if line.startswith("PCR"))
@@ -142,38 +143,43 @@ class Story:
             raise DemoError(f"'{' '.join(words)}' printed no measurements")
         return {name: pcrs[name] for name in ("PCR0", "PCR1", "PCR2")}
 
-    def _launch(self, image: str, *options: str, memory: int) -> Running:
+    def launch(self, image: str, *options: str, memory: int) -> Running:
+        """Start ``nitro-cli run-enclave``; its output is for ``show_started``."""
         words = ["nitro-cli", "run-enclave", "--cpu-count", "2", "--memory", str(memory), "--eif-path", image]
         return self.session.spawn(*words, *options)
 
-    def _start(self, image: str, *options: str, memory: int) -> None:
-        self._started(self._launch(image, *options, memory=memory))
+    def start(self, image: str, *options: str, memory: int) -> None:
+        """Run an enclave and show it."""
+        self.show_started(self.launch(image, *options, memory=memory))
 
-    def _started(self, running: Running) -> None:
+    def show_started(self, running: Running) -> None:
+        """Wait for ``run-enclave``, show it, and keep what it printed."""
         self.session.show_command(running.words)
         outcome = self.session.show(self.session.finish(running))
         self.enclaves.append(json.loads(outcome.stdout))
 
-    def _ask(self, enclave: dict[str, Any], *options: str) -> list[str]:
+    def ask(self, enclave: dict[str, Any], *options: str) -> list[str]:
+        """Return the command line that asks an enclave for its proof."""
         assert self.sealed is not None
         words = ["python", "examples/secret/parent.py", "--cid", str(enclave["EnclaveCID"])]
         words += ["--proxy-port", str(PROXY_PORT), "--endpoint", urlsplit(self.endpoint).netloc]
-        words += ["--credentials", str(self.account.enclave.relative_to(self.work))]
+        words += ["--credentials", CREDENTIALS]
         words += ["--key-id", self.sealed.key_arn, "--ciphertext", "secret.enc"]
         return [*words, *options]
 
-    def _denied(self, enclave: dict[str, Any], *options: str) -> None:
+    def expect_denial(self, enclave: dict[str, Any], *options: str) -> None:
         """Ask, expect KMS's refusal, and show why."""
-        outcome = self.session.run(*self._ask(enclave, *options), expect=1)
+        outcome = self.session.run(*self.ask(enclave, *options), expect=1)
         code = json.loads(outcome.stdout).get("error", {}).get("code")
         if code != "AccessDeniedException":
             raise DemoError(f"KMS answered {code}, AccessDeniedException was expected")
-        self.session.explain("Why? The service's decision log says:")
+        self.session.say("Why? The service's decision log says:")
         why = self.session.run("cloister", "kms", "decisions", "--denied", "--last", "1")
         if "OnlyThisImageMayDecrypt" not in why.stdout or "failed" not in why.stdout:
             raise DemoError("the decision log does not name the statement and the condition that failed")
 
-    def _observe(self) -> Traces:
+    def observe(self) -> Traces:
+        """Record what the running enclaves use."""
         pids = [enclave["ProcessID"] for enclave in self.enclaves]
         return observe(pids, [enclave["EnclaveID"].rpartition("-enc")[2] for enclave in self.enclaves])
 
