@@ -106,6 +106,14 @@ def test_a_damaged_root_key_is_never_replaced_silently(trust: Trust) -> None:
         initialise(trust.directory, region="eu-central-1", instance_id=INSTANCE_ID, now=NOW)
 
 
+def test_a_damaged_root_without_its_key_is_named(trust: Trust) -> None:
+    """A root certificate that cannot be read and whose key is elsewhere cannot be made again."""
+    (trust.directory / "root.key").unlink()
+    trust.root_pem_path.write_bytes(b"garbage")
+    with pytest.raises(TrustError, match=r"root\.pem is damaged: restore it"):
+        initialise(trust.directory, region="eu-central-1", instance_id=INSTANCE_ID, now=NOW)
+
+
 def test_a_root_key_kept_elsewhere_serves_until_the_regional_authority_ends(trust: Trust) -> None:
     """Without the root's key credentials are still issued, until a new regional authority is needed."""
     (trust.directory / "root.key").unlink()
@@ -184,7 +192,7 @@ def test_a_host_without_root_is_told_what_to_do(directory: Path, tmp_path: Path)
         open_trust(directory)
     made = initialise(directory, region="eu-central-1", instance_id=INSTANCE_ID, now=NOW)
     made.root_pem_path.write_bytes(b"garbage")
-    with pytest.raises(TrustError, match="cloister setup"):
+    with pytest.raises(TrustMissingError, match="cloister setup"):
         open_trust(directory)
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")

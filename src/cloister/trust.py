@@ -116,7 +116,7 @@ def initialise(
 
 
 def open_trust(directory: Path) -> Trust:
-    """Open the root of trust; raise TrustMissingError when there is none, TrustError when it is damaged."""
+    """Open the root of trust; raise TrustMissingError when none can be used, else TrustError."""
     with _reporting(directory):
         host = _read_host(directory)
         pem = _read(directory / "root.pem")
@@ -125,9 +125,7 @@ def open_trust(directory: Path) -> Trust:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError as error:
-        raise TrustError(
-            f"{directory / 'root.pem'} is not a certificate: run 'cloister setup' again"
-        ) from error
+        raise TrustMissingError(f"{directory / 'root.pem'} is damaged: run 'cloister setup'") from error
     return Trust(directory, host["region"], host["instance_id"], host["role_arn"], certificate)
 
 
@@ -154,9 +152,11 @@ def _complete_root(directory: Path, now: datetime) -> None:
     public = _read(directory / "root.pem")
     root = _read_authority(directory / "root.key")
     if root is None and public is not None:
-        if (directory / "root.key").exists():
+        key_file_present = (directory / "root.key").exists()
+        if key_file_present or not _is_certificate(public):
+            name = "root.key" if key_file_present else "root.pem"
             raise TrustError(
-                f"{directory / 'root.key'} is damaged: restore it, or move {directory} away for a new root"
+                f"{directory / name} is damaged: restore it, or move {directory} away for a new root"
             )
         return  # a root whose key is kept elsewhere
     if root is None:
@@ -283,6 +283,14 @@ def _read_authority(path: Path) -> Authority | None:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         return None
     return Authority(key, certificate)
+
+
+def _is_certificate(pem: bytes) -> bool:
+    try:
+        x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_host(directory: Path) -> dict[str, Any] | None:
