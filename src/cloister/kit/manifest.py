@@ -60,7 +60,8 @@ class KitManifest:
             fields = json.loads(text)
             manifest = cls(**fields)
             sound = (
-                manifest.format == FORMAT
+                type(manifest.format) is int
+                and manifest.format == FORMAT
                 and manifest.architecture in ARCHITECTURES
                 and tuple(sorted(manifest.files)) == FILES
                 and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in manifest.files.values())

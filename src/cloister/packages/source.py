@@ -7,6 +7,7 @@ system and downloads by hash. Only its state directories are ours (apt.conf(5), 
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +117,10 @@ class PackageSource:
                 f"cannot download {package.filename}",
                 lambda: report(_size(unfinished)),
             )
+            if unfinished.is_symlink():  # a mirror on this disk is linked to; the cache keeps its own copy
+                original = unfinished.resolve()
+                unfinished.unlink()
+                shutil.copyfile(original, unfinished)
             if _size(unfinished) != package.size or _sha256(unfinished) != package.sha256:
                 raise PackageError(
                     f"{package.filename} is not what the archive's index promised ({package.sha256})"
