@@ -1,6 +1,7 @@
 """The policy evaluator as a table: statement, caller and context in, judgement out."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -370,6 +371,14 @@ def test_a_deny_never_allows(
     before = allowed(key_policy(*statements), who, context)
     after = allowed(key_policy(*statements, extra), who, context)
     assert not (after and not before) if extra["Effect"] == "Deny" else not (before and not after)
+
+
+@given(st.text("ab*", max_size=6), st.text("ab", max_size=8))
+def test_globs_mean_what_they_say(pattern: str, value: str) -> None:
+    """A glob matches exactly what the regular expression of its stars matches."""
+    policy = key_policy(statement(Action="kms:x" + pattern))
+    expected = re.fullmatch(pattern.replace("*", ".*"), value) is not None
+    assert allowed(policy, caller(), action="kms:x" + value) is expected
 
 
 def test_hostile_globs_are_matched_in_time() -> None:

@@ -211,7 +211,7 @@ def _read_date(stamp: str) -> datetime:
     if not _DATE.fullmatch(stamp):
         raise malformed
     try:
-        return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return datetime.fromisoformat(stamp)
     except ValueError as error:
         raise malformed from error
 

@@ -170,7 +170,8 @@ def listen_tcp(host: str, port: int, *, allow_exposed: bool = False) -> socket.s
             "clear (--insecure-expose listens there all the same)"
         )
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named in full: asyncio turns Nagle off only where it sees IPPROTO_TCP, and 40 ms an answer hang on that.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((str(address), port))

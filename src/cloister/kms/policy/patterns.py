@@ -21,11 +21,23 @@ def squeeze(pattern: str) -> str:
 
 def matches_glob(pattern: str, value: str, *, ignore_case: bool = False) -> bool:
     """Tell whether a glob without variables covers a value; linear in time, whatever the pattern."""
-    if "*" not in pattern and "?" not in pattern:
-        return pattern.lower() == value.lower() if ignore_case else pattern == value
     if ignore_case:
         pattern, value = pattern.lower(), value.lower()
-    return _wild([c if c in "*?" else "=" + c for c in squeeze(pattern)], value)
+    if "?" in pattern:
+        return _wild([c if c in "*?" else "=" + c for c in squeeze(pattern)], value)
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == value
+    *middle, last = rest
+    position, end = len(first), len(value) - len(last)
+    if not (value.startswith(first) and value.endswith(last)):
+        return False
+    for piece in middle:
+        found = value.find(piece, position, end)
+        if found < 0:
+            return False
+        position = found + len(piece)
+    return position <= end
 
 
 def expand(text: str, context: Context) -> list[str] | None:
