@@ -49,7 +49,7 @@ def find_leftovers(traces: Traces, *, run: Path, scratch: list[Path]) -> dict[st
     return {
         "processes": [
             *(f"process {process.pid}" for process in traces.processes if _identify(process.pid) == process),
-            *(f"process {pid} with our environment" for pid in _with_environment(run)),
+            *(f"process {pid} with our environment" for pid in belonging(run)),
         ],
         "sockets": [*_sockets(run)],
         "mounts": [line for line in _lines(PROC / "self/mountinfo") if _mentions(line, traces, run)],
@@ -102,17 +102,19 @@ def _memory_files(pid: int) -> Iterator[tuple[int, int]]:
         return
 
 
-def _with_environment(run: Path) -> Iterator[int]:
-    """Find processes that belong to this run directory; the ones we know of do not count here."""
+def belonging(run: Path) -> list[int]:
+    """Return the processes of a run directory's enclaves, ended ones and the demo's own services aside."""
     wanted = f"NITRO_CLI_SOCKETS_PATH={run}".encode()
+    found = []
     for pid in _pids():
         try:
             environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
             name = (PROC / str(pid) / "cmdline").read_bytes()
         except OSError:
             continue
-        if wanted in environment and b"vsock-proxy" not in name and b"kms" not in name:
-            yield pid
+        if wanted in environment and b"vsock-proxy" not in name and b"\0kms\0" not in name:
+            found.append(pid)
+    return found
 
 
 def _sockets(run: Path) -> Iterator[str]:

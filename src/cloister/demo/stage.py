@@ -1,12 +1,15 @@
 """The demo's stage: private directories, so that it neither disturbs nor needs anybody's enclaves."""
 
+import os
 import shutil
-import subprocess
+import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cloister.demo.leftovers import belonging
 from cloister.demo.session import DemoError, Session
 from cloister.demo.story import Story
 from cloister.errors import CloisterError
@@ -16,6 +19,7 @@ from cloister.rootfs import EXAMPLES
 from cloister.trust import open_trust
 
 KEPT_LOGS = 5
+END_SECONDS = 15.0
 
 
 def run_demo(places: Places, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -51,7 +55,8 @@ def open_stage(places: Places, environ: Mapping[str, str], say: Callable[[str], 
         try:
             yield Story(session, work, work / "run", account)
         finally:
-            _end_enclaves(session)
+            session.stop_all()
+            _end_enclaves(session, work / "run")
             session.stop_all()
 
 
@@ -78,9 +83,19 @@ def _directories(places: Places) -> Iterator[Path]:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _end_enclaves(session: Session) -> None:
-    """Terminate what still runs in the private run directory; only a failed demo leaves anything to do."""
-    if not list((session.directory / "run").glob("*.sock")):
-        return
-    with suppress(CloisterError, OSError, subprocess.SubprocessError):
-        session.finish(session.spawn("nitro-cli", "terminate-enclave", "--all"))
+def _end_enclaves(session: Session, run: Path) -> None:
+    """End what still runs in the private run directory; only a demo that was cut short leaves anything to do.
+
+    An enclave that is just starting has no socket yet, so this looks for processes until there are none.
+    """
+    deadline = time.monotonic() + END_SECONDS
+    while pids := belonging(run):
+        if time.monotonic() > deadline:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return
+        if list(run.glob("*.sock")):
+            with suppress(CloisterError):
+                session.finish(session.spawn("nitro-cli", "terminate-enclave", "--all"))
+        time.sleep(0.1)
