@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from cloister.control.leftovers import remove_leftovers
 from cloister.control.messages import ControlError
 
 SOCKET: Final = ".sock"
@@ -88,13 +89,14 @@ class Register:
         except OSError:
             return None
         try:
-            text = os.read(handle, MAX_RECORD)
+            record = Record(**json.loads(os.read(handle, MAX_RECORD)))
+            if record.slot != path.stem:
+                return None
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                _remove_leftovers(path)
+                remove_leftovers(self.run, record.slot, record.cid)
                 return None
-            record = Record(**json.loads(text))
-            return record if record.slot == path.stem else None
+            return record
         except (OSError, ValueError, TypeError):
             return None
         finally:
@@ -112,12 +114,6 @@ class Register:
             yield
         finally:
             os.close(lock)
-
-
-def _remove_leftovers(path: Path) -> None:
-    with contextlib.suppress(OSError):  # another user's: theirs to remove
-        path.with_suffix(SOCKET).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
 
 
 def _age(path: Path) -> int:

@@ -3,6 +3,7 @@
 The file is copied once into sealed memory; what is measured, described and booted is that copy.
 """
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -39,6 +40,7 @@ class LoadedImage:
             os.ftruncate(fd, 0)  # QEMU still maps them, for a reset that never comes
             os.close(fd)
         os.close(self._image_fd)
+        ctypes.CDLL(None).malloc_trim(0)  # unpacking the kernel has left holes of tens of megabytes
 
 
 def load_image(file_fd: int) -> LoadedImage:

@@ -1,0 +1,312 @@
+"""Enclaves through nitro-cli: run, describe, watch, end; and what is left when things go wrong."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloister.build import Recipe, build_image
+from cloister.kit import KitMissingError, find_kit
+from cloister.measure import Measurements
+from cloister.places import current_places
+from cloister.trust import initialise
+from cloister.vmm import JailMissingError, find_jail
+
+pytestmark = pytest.mark.vm
+
+HELLO = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (int i = 0; ; i++) {
+        printf("Hello from the enclave side! %d\n", i);
+        if (argc > 1 && strcmp(argv[1], "exit") == 0) return atoi(argv[2]);
+        usleep(200000);
+    }
+}
+"""
+INSTANCE = "i-0123456789abcdef0"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One user's directories and images."""
+
+    environment: dict[str, str]
+    run_directory: Path
+    logs: Path
+    hello: Path
+    leaving: Path
+    """An image whose program exits with 7."""
+    measurements: Measurements
+
+    def cli(self, *words: str | Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run nitro-cli and insist on its exit code."""
+        command = [sys.executable, "-m", "cloister.cli.nitro.main", *map(str, words)]
+        done = subprocess.run(
+            command,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    def start(self, *words: str | Path, image: Path | None = None, memory: int = 128) -> dict[str, Any]:
+        """Start an enclave and return its description."""
+        done = self.cli(
+            "run-enclave",
+            "--cpu-count",
+            "1",
+            "--memory",
+            str(memory),
+            "--eif-path",
+            image or self.hello,
+            *words,
+        )
+        description: dict[str, Any] = json.loads(done.stdout)
+        return description
+
+    def describe(self, *words: str) -> list[dict[str, Any]]:
+        """Return what describe-enclaves prints."""
+        enclaves: list[dict[str, Any]] = json.loads(self.cli("describe-enclaves", *words).stdout)
+        return enclaves
+
+    def left(self) -> list[str]:
+        """Return what should not be there when no enclave runs; locks and empty directories may stay."""
+        paths = self.run_directory.rglob("*")
+        return sorted(str(path) for path in paths if not path.is_dir() and path.name != ".lock")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """Build two images and a root of trust."""
+    try:
+        kit = find_kit(current_places())
+        find_jail(current_places())
+    except (KitMissingError, JailMissingError) as error:
+        pytest.skip(f"{error}")
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is absent: the guest's program is compiled here")
+    top = tmp_path_factory.mktemp("host")
+    source, root = top / "hello.c", top / "root"
+    source.write_text(HELLO)
+    (root / "bin").mkdir(parents=True)
+    subprocess.run(["gcc", "-static", "-O2", "-o", root / "bin/hello", source], check=True)
+    images = {"hello": ["/bin/hello"], "leaving": ["/bin/hello", "exit", "7"]}
+    measured = {
+        name: build_image(root, top / f"{name}.eif", kit=kit, recipe=Recipe(cmd=cmd, name=name))
+        for name, cmd in images.items()
+    }
+    state, run, logs = top / "state", top / "run", top / "logs"
+    initialise(state / "cloister/pki", region="local", instance_id=INSTANCE, now=datetime.now(UTC))
+    environment = os.environ | {
+        "XDG_STATE_HOME": str(state), "NITRO_CLI_SOCKETS_PATH": str(run), "NITRO_CLI_LOGS_PATH": str(logs),
+    }  # fmt: skip
+    return Host(environment, run, logs, top / "hello.eif", top / "leaving.eif", measured["hello"])
+
+
+@pytest.fixture
+def host(built: Host) -> Iterator[Host]:
+    """Give the host to one test and see that the test leaves nothing on it."""
+    try:
+        yield built
+    finally:
+        built.cli("terminate-enclave", "--all")
+    assert built.left() == []
+
+
+def process_tree(pid: int) -> list[int]:
+    """Return a process and its descendants."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(descendant for child in children for descendant in process_tree(int(child)))]
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; one that only waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something that has to come true soon."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def test_debug_enclave_runs_shows_its_console_and_ends_without_trace(host: Host) -> None:
+    """A debug enclave boots, is described, shows its output from the start, and is gone when terminated."""
+    enclave = host.start("--debug-mode")
+    assert list(enclave) == [
+        "EnclaveName", "EnclaveID", "ProcessID", "EnclaveCID", "NumberOfCPUs", "CPUIDs", "MemoryMiB",
+    ]  # fmt: skip
+    (described,) = host.describe()
+    assert enclave.items() <= described.items()
+    assert described["State"] == "RUNNING"
+    assert described["Flags"] == "DEBUG_MODE"
+    assert described["Measurements"] == host.measurements.to_json()
+    shown = host.cli("console", "--enclave-id", enclave["EnclaveID"], "--disconnect-timeout", "1").stdout
+    assert "Linux version" in shown
+    assert "Hello from the enclave side! 0" in shown
+    processes = process_tree(enclave["ProcessID"])
+    assert len(processes) == 3, "supervisor, bubblewrap, QEMU"
+    ended = host.cli("terminate-enclave", "--enclave-name", "hello")
+    assert json.loads(ended.stdout) == {
+        "EnclaveName": "hello", "EnclaveID": enclave["EnclaveID"], "Terminated": True,
+    }  # fmt: skip
+    assert f"Successfully terminated enclave {enclave['EnclaveID']}." in ended.stderr
+    assert not [pid for pid in processes if is_alive(pid)]
+    assert host.left() == []
+
+
+def test_production_enclave_has_no_console(host: Host) -> None:
+    """Without --debug-mode there is no console socket and console fails with E44."""
+    enclave = host.start()
+    (described,) = host.describe("--metadata")
+    assert described["Flags"] == "NONE"
+    assert described["ImageName"] == "hello"
+    refused = host.cli("console", "--enclave-name", "hello", code=44)
+    assert "[ E44 ]" in refused.stderr
+    assert "The enclave was not started with the debug flag set" in refused.stderr
+    assert not (host.run_directory / f"vsock/0/{enclave['EnclaveCID'] + 10000}").exists()
+
+
+def test_two_enclaves_at_once(host: Host) -> None:
+    """Two enclaves started together get their own names, CIDs and ids; ending one leaves the other."""
+    words = ["run-enclave", "--cpu-count", "1", "--memory", "128", "--eif-path", str(host.hello)]
+    command = [sys.executable, "-m", "cloister.cli.nitro.main", *words]
+    started = [
+        subprocess.Popen(command, env=host.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    first, second = (json.loads(process.communicate(timeout=120)[0]) for process in started)
+    assert {first["EnclaveName"], second["EnclaveName"]} == {"hello", "hello_1"}
+    assert first["EnclaveCID"] != second["EnclaveCID"]
+    host.cli("terminate-enclave", "--enclave-id", first["EnclaveID"])
+    assert [enclave["EnclaveID"] for enclave in host.describe()] == [second["EnclaveID"]]
+
+
+def test_program_that_ends_ends_its_enclave(host: Host) -> None:
+    """When the program exits, the enclave vanishes, its status is in the log, its console is complete."""
+    command = [sys.executable, "-m", "cloister.cli.nitro.main", "run-enclave", "--cpu-count", "1", "--memory",
+               "128", "--eif-path", str(host.leaving), "--attach-console"]  # fmt: skip
+    done = subprocess.run(
+        command, env=host.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Hello from the enclave side! 0" in done.stdout
+    enclave = json.loads(done.stdout[: done.stdout.index("\n}") + 2])
+    wait_until(lambda: not is_alive(enclave["ProcessID"]))
+    assert host.describe() == []
+    log = (host.logs / f"enclaves/{enclave['EnclaveID']}.log").read_text()
+    assert "the program exited with status 7" in log
+
+
+@pytest.mark.parametrize("victim", ["QEMU", "bubblewrap", "supervisor"])
+def test_killed_process_ends_the_enclave_cleanly(host: Host, victim: str) -> None:
+    """Whichever process of an enclave is killed, the others follow and nothing stays behind."""
+    enclave = host.start()
+    processes = process_tree(enclave["ProcessID"])
+    os.kill(processes[["supervisor", "bubblewrap", "QEMU"].index(victim)], signal.SIGKILL)
+    wait_until(lambda: not any(is_alive(pid) for pid in processes), 3)
+    assert host.describe() == []
+
+
+def test_enclave_ends_when_its_socket_is_deleted(host: Host) -> None:
+    """An enclave that cannot be reached any more ends, as under nitro-cli."""
+    enclave = host.start()
+    processes = process_tree(enclave["ProcessID"])
+    slot = enclave["EnclaveID"].partition("-enc")[2]
+    (host.run_directory / f"{slot}.sock").unlink()
+    wait_until(lambda: not any(is_alive(pid) for pid in processes), 6)
+
+
+def test_bad_images_are_refused_and_leave_nothing(host: Host, tmp_path: Path) -> None:
+    """A truncated, a flipped and an absent image fail with their own code, then 39, and nothing is left."""
+    whole = host.hello.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for name, content, code in (("short", whole[:-100], "E35"), ("flipped", bytes(flipped), "E35")):
+        image = tmp_path / f"{name}.eif"
+        image.write_bytes(content)
+        words = ("run-enclave", "--cpu-count", "1", "--memory", "128", "--eif-path", image)
+        refused = host.cli(*words, code=39)
+        assert f"[ {code} ]" in refused.stderr
+        assert "Failed connections: 1" in refused.stderr
+        assert refused.stdout == ""
+    refused = host.cli(
+        "run-enclave", "--cpu-count", "1", "--memory", "128", "--eif-path", tmp_path / "none.eif", code=39
+    )
+    assert "[ E19 ]" in refused.stderr
+    assert host.left() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--cpu-count", "1", "--memory", "8"), "E26"),
+        (("--cpu-count", "1", "--memory", "0"), "E26"),
+        (("--cpu-count", "1", "--memory", "32"), "E29"),
+        (("--cpu-count", "0", "--memory", "128"), "E29"),
+        (("--cpu-count", "4096", "--memory", "128"), "E22"),
+        (("--cpu-ids", "0", "0", "--memory", "128"), "E20"),
+        (("--cpu-ids", "4095", "--memory", "128"), "E21"),
+        (("--cpu-count", "1", "--memory", "64T"), "E27"),
+    ],
+)
+def test_impossible_resources_are_refused(host: Host, words: tuple[str, ...], code: str) -> None:
+    """Too little or too much of anything is refused with nitro-cli's code, then 39."""
+    refused = host.cli("run-enclave", "--eif-path", host.hello, *words, code=39)
+    assert f"[ {code} ]" in refused.stderr
+    assert "[ E39 ]" in refused.stderr
+    assert host.describe() == []
+
+
+@pytest.mark.parametrize("variable", ["XDG_STATE_HOME", "XDG_CACHE_HOME"])
+def test_host_without_set_up_says_what_to_do(host: Host, tmp_path: Path, variable: str) -> None:
+    """Without a jail or a root of trust, run-enclave names the command that makes them."""
+    words = ("run-enclave", "--cpu-count", "1", "--memory", "128", "--eif-path", host.hello)
+    environment = {variable: str(tmp_path), "CLOISTER_ACCEL": "tcg"}
+    refused = host.cli(*words, code=39, **environment)
+    assert "[ E19 ]" in refused.stderr
+    assert "cloister setup" in refused.stderr
+    assert host.left() == []
+
+
+def test_taken_cid_is_refused(host: Host) -> None:
+    """A CID belongs to one enclave at a time."""
+    host.start("--enclave-cid", "77")
+    refused = host.cli(
+        "run-enclave", "--cpu-count", "1", "--memory", "128", "--eif-path", host.hello, "--enclave-cid", "77",
+        code=39,
+    )  # fmt: skip
+    assert "[ E29 ]" in refused.stderr
+    assert "CID 77 is in use" in refused.stderr
+
+
+def test_unknown_enclaves_have_their_codes(host: Host) -> None:
+    """An unknown id is E11, an unknown name is E58, for ending and watching alike."""
+    for command in ("terminate-enclave", "console"):
+        assert "[ E11 ]" in host.cli(command, "--enclave-id", f"{INSTANCE}-enc123", code=11).stderr
+        assert "[ E58 ]" in host.cli(command, "--enclave-name", "nobody", code=58).stderr
