@@ -1,5 +1,6 @@
 """The server from the outside: clients of every kind, wrong signatures, limits, starts and stops."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -19,9 +20,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from mypy_boto3_kms import KMSClient
+from uvicorn import Config
+from uvicorn.server import ServerState
 
 from cloister.aws import Request, sign
 from cloister.kms import BindError, listen_tcp
+from cloister.kms.server import BoundedProtocol
 from simulators.key_service import Notary, Server, environment, running
 
 AWS = Path(sys.executable).with_name("aws")
@@ -145,6 +149,41 @@ def test_hostile_heads_are_refused(server: Server, head: bytes) -> None:
     assert call(server)[0] == 200
 
 
+async def patient(scope: Any, receive: Any, send: Any) -> None:
+    """Wait for the rest of a request for ever."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"", b"POST / HT", b"POST / HTTP/1.1\r\nHost: x\r\n", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx"],
+    ids=["silence", "part of a line", "part of a head", "part of a body"],
+)
+def test_slow_callers_are_cut_off(monkeypatch: pytest.MonkeyPatch, part: bytes) -> None:
+    """A request that does not arrive in its time ends the connection, at whatever point it stalls."""
+    monkeypatch.setattr("cloister.kms.server.REQUEST_TIMEOUT", 0.05)
+
+    async def stall() -> bytes:
+        config = Config(patient, http=BoundedProtocol, log_config=None, lifespan="off")
+        config.load()
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: BoundedProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        )
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(part)
+            try:
+                return await asyncio.wait_for(reader.read(), 10)
+            except ConnectionResetError:
+                return b""
+            finally:
+                writer.close()
+
+    assert asyncio.run(stall()) == b""
+
+
 def aws(server: Server, name: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the AWS CLI as somebody."""
     return subprocess.run(
@@ -205,6 +244,7 @@ def test_exposed_addresses_are_refused(host: str, text: str) -> None:
     with pytest.raises(BindError, match=text):
         listen_tcp(host, 0)
     listener = listen_tcp("localhost", 0)
+    assert listener.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle on, and answers wait 40 ms
     port = listener.getsockname()[1]
     with pytest.raises(BindError, match=f"cannot listen on 127.0.0.1 port {port}"):
         listen_tcp("127.0.0.1", port)
@@ -274,6 +314,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, notary: Notary, kills: int
                 assert writer.is_alive()
                 writer.join(0.02)
             server.process.send_signal(signal.SIGKILL)
+            server.process.wait(10)
             writer.join(20)
             assert not writer.is_alive()
     with running(tmp_path, notary.trust.root_pem_path) as server:

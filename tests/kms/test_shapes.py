@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cloister.aws import Fault
 from cloister.kms.index import OPERATIONS
-from cloister.kms.shapes import (
+from cloister.kms.requests.shapes import (
     Blob,
     Boolean,
     Integer,

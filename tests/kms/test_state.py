@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.aws import Fault
-from cloister.kms import KmsMissingError, initialise_kms, open_store
+from cloister.kms import KmsMissingError, KmsStateError, initialise_kms, open_store
 from cloister.kms.ciphertext import Ciphertext, encrypt
 from cloister.kms.decisions import DecisionLog, DecisionLogError, read_decisions
 from cloister.kms.keys import Material
-from cloister.kms.rootkey import RootKey, RootKeyError
-from cloister.kms.store import StoreError
+from cloister.kms.storage.rootkey import RootKey, RootKeyError
+from cloister.kms.storage.store import StoreError
 
 MATERIAL = Material(0, "m", bytes(range(32)))
 
@@ -63,13 +63,21 @@ def test_initialise_leaves_nothing_half_done(tmp_path: Path) -> None:
     """What is in the way is refused, and no scratch directory stays."""
     (tmp_path / "kms").mkdir()
     (tmp_path / "kms/notes").write_text("mine")
-    with pytest.raises(KmsMissingError, match="holds files but no KMS root key"):
+    with pytest.raises(KmsStateError, match="holds files but no KMS root key"):
         initialise_kms(tmp_path / "kms")
     assert [p.name for p in tmp_path.iterdir()] == ["kms"]
-    with pytest.raises(KmsMissingError, match="12 digits"):
+    with pytest.raises(KmsStateError, match="12 digits"):
         initialise_kms(tmp_path / "other", account="1")
     with pytest.raises(KmsMissingError, match="run 'cloister setup'"):
         open_store(tmp_path / "other")
+
+
+def test_initialise_clears_after_a_killed_attempt(tmp_path: Path) -> None:
+    """The scratch directory of an attempt that was killed goes with the next."""
+    (tmp_path / ".kms-abandoned").mkdir()
+    (tmp_path / ".kms-abandoned/root.key").write_bytes(bytes(32))
+    initialise_kms(tmp_path / "kms")
+    assert [p.name for p in tmp_path.iterdir()] == ["kms"]
 
 
 def test_secrets_are_encrypted_at_rest(tmp_path: Path) -> None:
@@ -173,7 +181,6 @@ def test_decision_log_survives_a_torn_line(tmp_path: Path) -> None:
     log.close()
     with (tmp_path / "log").open("a") as file:
         file.write('{"torn": ')
-        file.write("\n")
     again = DecisionLog(tmp_path / "log")
     again.write({"a": 2})
     again.close()

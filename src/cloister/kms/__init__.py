@@ -1,17 +1,24 @@
 """The key service: KMS's API with attestation enforced, policies judged and every decision logged."""
 
 from cloister.kms.decisions import DecisionLog, explain, read_decisions
-from cloister.kms.initialise import Account, KmsMissingError, initialise_kms, open_store
 from cloister.kms.recipient import Trust
 from cloister.kms.server import BindError, listen_tcp, listen_unix, serve
 from cloister.kms.service import Response, Service
-from cloister.kms.store import Store
+from cloister.kms.storage.initialise import (
+    Account,
+    KmsMissingError,
+    KmsStateError,
+    initialise_kms,
+    open_store,
+)
+from cloister.kms.storage.store import Store
 
 __all__ = [
     "Account",
     "BindError",
     "DecisionLog",
     "KmsMissingError",
+    "KmsStateError",
     "Response",
     "Service",
     "Store",

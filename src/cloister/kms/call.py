@@ -10,7 +10,7 @@ from cloister.aws import Fault
 from cloister.kms.keys import Key, alias_arn, key_arn
 from cloister.kms.policy import AccessRequest, Caller, Decision, PolicyDocument, evaluate
 from cloister.kms.recipient import Recipient, Trust
-from cloister.kms.store import Credential, Store
+from cloister.kms.storage.store import Credential, Store
 
 KEY_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32}")
 

@@ -25,21 +25,26 @@ class DecisionLog:
         self.path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._descriptor = os.open(path, flags, 0o600)
+            size = os.fstat(self._descriptor).st_size
+            self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
         except OSError as error:
             raise DecisionLogError(f"the decision log {path} cannot be opened ({error.strerror})") from error
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; raises DecisionLogError when it is not wholly written."""
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        if self._torn:  # an earlier line was cut short: it must not swallow this one
+            line = b"\n" + line
         try:
             written = os.write(self._descriptor, line)
         except OSError as error:
             raise DecisionLogError(
                 f"the decision log {self.path} cannot be written ({error.strerror})"
             ) from error
-        if written != len(line):
+        self._torn = written != len(line)
+        if self._torn:
             raise DecisionLogError(f"the decision log {self.path} took {written} of {len(line)} bytes")
 
     def close(self) -> None:

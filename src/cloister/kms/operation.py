@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloister.kms.call import Call
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.shapes import Structure
 
 
 @dataclass(frozen=True, slots=True)

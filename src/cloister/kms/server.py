@@ -103,14 +103,14 @@ class Application:
         """Serve one HTTP request."""
         if scope["type"] != "http":
             return
-        body = await self._body(receive)
+        try:
+            body = await _gather(receive)
+        except ConnectionResetError:
+            return
         if body is None:
-            fault = Fault(
-                "RequestEntityTooLargeException", f"The request body is larger than {MAX_BODY} bytes."
-            )
-            response = Response(
-                413, (("content-type", CONTENT_TYPE), ("connection", "close")), encode_fault(fault)
-            )
+            text = f"The request body is larger than {MAX_BODY} bytes."
+            fault = encode_fault(Fault("RequestEntityTooLargeException", text))
+            response = Response(413, (("content-type", CONTENT_TYPE), ("connection", "close")), fault)
         else:
             client = scope.get("client")
             response = self._service.respond(
@@ -123,21 +123,21 @@ class Application:
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
 
-    @staticmethod
-    async def _body(receive: Any) -> bytes | None:
-        """Gather the body; None when there is too much of it."""
-        pieces, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return b""
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > MAX_BODY:
-                return None
-            pieces.append(piece)
-            more = message.get("more_body", False)
-        return b"".join(pieces)
+
+async def _gather(receive: Any) -> bytes | None:
+    """Return a body, None when there is too much of it; raises ConnectionResetError when it breaks off."""
+    pieces, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > MAX_BODY:
+            return None
+        pieces.append(piece)
+        more = message.get("more_body", False)
+    return b"".join(pieces)
 
 
 def _request(scope: Any, body: bytes) -> Request:
@@ -239,7 +239,12 @@ class _Server(uvicorn.Server):
 
 def serve(service: Service, listener: socket.socket, announce: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; ``announce`` is called once requests can come."""
-    config = uvicorn.Config(
+    server = _Server(_configuration(service), announce)
+    asyncio.run(server.serve(sockets=[listener]))
+
+
+def _configuration(service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
         Application(service),
         http=BoundedProtocol,
         loop="asyncio",
@@ -255,5 +260,3 @@ def serve(service: Service, listener: socket.socket, announce: Callable[[], None
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
-    server = _Server(config, announce)
-    asyncio.run(server.serve(sockets=[listener]))

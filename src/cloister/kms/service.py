@@ -29,8 +29,8 @@ from cloister.kms.decisions import DecisionLog
 from cloister.kms.index import OPERATIONS
 from cloister.kms.operation import Operation
 from cloister.kms.recipient import Trust
-from cloister.kms.shapes import decode_request
-from cloister.kms.store import Credential, Store
+from cloister.kms.requests.shapes import decode_request
+from cloister.kms.storage.store import Credential, Store
 
 SERVICE = "kms"
 TARGET_PREFIX = "TrentService"

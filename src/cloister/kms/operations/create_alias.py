@@ -5,10 +5,10 @@ from typing import Any
 from cloister.aws import Fault
 from cloister.kms.call import Call
 from cloister.kms.keys import alias_arn
-from cloister.kms.members import ALIAS_NAME, KEY_ID
 from cloister.kms.operation import Operation
-from cloister.kms.shapes import Structure
-from cloister.kms.store import Alias, AliasTakenError
+from cloister.kms.requests.members import ALIAS_NAME, KEY_ID
+from cloister.kms.requests.shapes import Structure
+from cloister.kms.storage.store import Alias, AliasTakenError
 
 _PREFIX_TEXT = (
     'Alias must start with the prefix "alias/". Please see '

@@ -7,7 +7,9 @@ from typing import Any
 from cloister.aws import Fault
 from cloister.kms.call import Call
 from cloister.kms.keys import SYMMETRIC, Key, KeyState, Material, key_arn
-from cloister.kms.members import (
+from cloister.kms.operation import Operation
+from cloister.kms.policies import admit_policy, check_lockout, default_policy
+from cloister.kms.requests.members import (
     BOOLEAN,
     CUSTOM_KEY_STORE_ID,
     CUSTOMER_MASTER_KEY_SPEC,
@@ -19,9 +21,7 @@ from cloister.kms.members import (
     TAGS,
     XKS_KEY_ID,
 )
-from cloister.kms.operation import Operation
-from cloister.kms.policies import admit_policy, check_lockout, default_policy
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.shapes import Structure
 
 MAX_TAGS = 50
 MATERIAL_SIZE = 32

@@ -6,7 +6,9 @@ from cloister.aws import Fault
 from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import Ciphertext
 from cloister.kms.keys import SYMMETRIC
-from cloister.kms.members import (
+from cloister.kms.operation import Operation
+from cloister.kms.outcome import check_algorithm, deliver, end_dry_run
+from cloister.kms.requests.members import (
     BOOLEAN,
     CIPHERTEXT,
     DRY_RUN_MODIFIERS,
@@ -16,9 +18,7 @@ from cloister.kms.members import (
     KEY_ID,
     RECIPIENT,
 )
-from cloister.kms.operation import Operation
-from cloister.kms.outcome import check_algorithm, deliver, end_dry_run
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.shapes import Structure
 
 _UNKNOWN_KEY = (
     "The ciphertext refers to a customer master key that does not exist, does not exist in this region, "

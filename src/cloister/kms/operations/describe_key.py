@@ -3,9 +3,9 @@
 from typing import Any
 
 from cloister.kms.call import Call
-from cloister.kms.members import GRANT_TOKENS, KEY_ID
 from cloister.kms.operation import Operation
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.members import GRANT_TOKENS, KEY_ID
+from cloister.kms.requests.shapes import Structure
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:

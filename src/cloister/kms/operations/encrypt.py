@@ -6,7 +6,9 @@ from typing import Any
 from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import encrypt
 from cloister.kms.keys import SYMMETRIC
-from cloister.kms.members import (
+from cloister.kms.operation import Operation
+from cloister.kms.outcome import check_algorithm, end_dry_run
+from cloister.kms.requests.members import (
     BOOLEAN,
     ENCRYPTION_ALGORITHM,
     ENCRYPTION_CONTEXT,
@@ -14,9 +16,7 @@ from cloister.kms.members import (
     KEY_ID,
     PLAINTEXT,
 )
-from cloister.kms.operation import Operation
-from cloister.kms.outcome import check_algorithm, end_dry_run
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.shapes import Structure
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from cloister.aws import Fault
 from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import encrypt
 from cloister.kms.keys import SYMMETRIC
-from cloister.kms.members import (
+from cloister.kms.operation import Operation
+from cloister.kms.outcome import deliver, end_dry_run
+from cloister.kms.requests.members import (
     BOOLEAN,
     DATA_KEY_SPEC,
     ENCRYPTION_CONTEXT,
@@ -17,9 +19,7 @@ from cloister.kms.members import (
     NUMBER_OF_BYTES,
     RECIPIENT,
 )
-from cloister.kms.operation import Operation
-from cloister.kms.outcome import deliver, end_dry_run
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.shapes import Structure
 
 _SIZES = {"AES_256": 32, "AES_128": 16}
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from cloister.aws import Fault
 from cloister.kms.call import Call
-from cloister.kms.members import CUSTOM_KEY_STORE_ID, NUMBER_OF_BYTES, RECIPIENT
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import deliver
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.members import CUSTOM_KEY_STORE_ID, NUMBER_OF_BYTES, RECIPIENT
+from cloister.kms.requests.shapes import Structure
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from typing import Any
 
 from cloister.aws import Fault
 from cloister.kms.call import Call
-from cloister.kms.members import KEY_ID, POLICY_NAME
 from cloister.kms.operation import Operation
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.members import KEY_ID, POLICY_NAME
+from cloister.kms.requests.shapes import Structure
 
 POLICY_NAMED = "default"
 

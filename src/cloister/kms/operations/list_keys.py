@@ -4,9 +4,9 @@ from typing import Any
 
 from cloister.kms.call import Call
 from cloister.kms.keys import key_arn
-from cloister.kms.members import LIMIT, MARKER, RESOURCE_OWNERS
 from cloister.kms.operation import Operation
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.members import LIMIT, MARKER, RESOURCE_OWNERS
+from cloister.kms.requests.shapes import Structure
 
 PAGE = 100
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 from cloister.kms.call import Call
-from cloister.kms.members import BOOLEAN, KEY_ID, POLICY, POLICY_NAME
 from cloister.kms.operation import Operation
 from cloister.kms.operations.get_key_policy import check_policy_name
 from cloister.kms.policies import admit_policy, check_lockout
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.members import BOOLEAN, KEY_ID, POLICY, POLICY_NAME
+from cloister.kms.requests.shapes import Structure
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Any
 from cloister.aws import Fault
 from cloister.kms.call import Call
 from cloister.kms.keys import KeyState
-from cloister.kms.members import KEY_ID, PENDING_WINDOW
 from cloister.kms.operation import Operation
-from cloister.kms.shapes import Structure
+from cloister.kms.requests.members import KEY_ID, PENDING_WINDOW
+from cloister.kms.requests.shapes import Structure
 
 LEAST_DAYS, MOST_DAYS = 7, 30
 

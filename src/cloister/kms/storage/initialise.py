@@ -16,8 +16,9 @@ from pathlib import Path
 
 from cloister.errors import CloisterError
 from cloister.kms.policy import PolicyDocument
-from cloister.kms.rootkey import RootKey
-from cloister.kms.store import Credential, Store
+from cloister.kms.storage.rootkey import RootKey
+from cloister.kms.storage.store import Credential, Store
+from cloister.pki import check_region
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
@@ -35,7 +36,11 @@ _ADMINISTRATOR_POLICY = """{
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
-class KmsMissingError(CloisterError):
+class KmsStateError(CloisterError):
+    """The KMS's state cannot be made as asked, or not here."""
+
+
+class KmsMissingError(KmsStateError):
     """There is no KMS state yet, or only a part of it."""
 
 
@@ -60,11 +65,13 @@ class Account:
 
 
 def initialise_kms(directory: Path, *, account: str = ACCOUNT, region: str = REGION) -> Account:
-    """Make the KMS's state in a directory, or leave what is there; safe to repeat and to interrupt."""
+    """Make the KMS's state in a directory, or leave what is there; safe to repeat and to interrupt.
+
+    Raises KmsStateError, and PkiError for a region that is none.
+    """
     if not re.fullmatch(r"[0-9]{12}", account):
-        raise KmsMissingError(f"the account '{account}' is not a number of 12 digits")
-    if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]", region):
-        raise KmsMissingError(f"the region '{region}' is not of a form like 'us-east-1'")
+        raise KmsStateError(f"the account '{account}' is not a number of 12 digits")
+    check_region(region)
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(directory.parent):
         if not (directory / ROOT_KEY_NAME).exists():
@@ -96,9 +103,11 @@ def _identities(account: str) -> dict[str, str]:
 def _build(directory: Path, account: str, region: str) -> None:
     """Build beside the directory, then rename; an empty directory in the place is replaced."""
     if directory.exists() and any(directory.iterdir()):
-        raise KmsMissingError(
+        raise KmsStateError(
             f"{directory} holds files but no KMS root key: move them away, then run set-up again"
         )
+    for left in directory.parent.glob(f".{directory.name}-*"):  # from an attempt that was killed
+        shutil.rmtree(left, ignore_errors=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         root_key = RootKey.create(stage / ROOT_KEY_NAME)

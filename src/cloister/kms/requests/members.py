@@ -3,7 +3,7 @@
 A test compares this table with botocore's copy of the model.
 """
 
-from cloister.kms.shapes import Blob, Boolean, Integer, List, String, StringMap, Structure
+from cloister.kms.requests.shapes import Blob, Boolean, Integer, List, String, StringMap, Structure
 
 KEY_ID = String(1, 2048)
 ALIAS_NAME = String(1, 256, pattern="^[a-zA-Z0-9:/_-]+$")

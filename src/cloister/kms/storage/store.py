@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from cloister.errors import CloisterError
 from cloister.kms.keys import Key, KeyState, Material, key_arn
 from cloister.kms.policy import Caller, PolicyDocument
-from cloister.kms.rootkey import RootKey
-from cloister.kms.schema import (
+from cloister.kms.storage.rootkey import RootKey
+from cloister.kms.storage.schema import (
     ACCESS_KEYS,
     ALIASES,
     IDENTITIES,
