@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister.build.content import BuildError, Literal
+from cloister.build.content import BuildError, HostFile, Literal
 from cloister.build.cpio import CpioArchive
 from cloister.build.tree import Kind, Node
 
@@ -108,13 +108,16 @@ def test_gnu_cpio_reads_it() -> None:
 
 
 def test_what_the_kernel_would_skip_is_refused() -> None:
-    """A path longer than the kernel unpacks is an error here, not a file missing there."""
+    """A longer path or file than the format holds is an error here, not a file missing there."""
     root = folder()
     node = root
     for _ in range(17):
         node.children[b"d" * 250] = node = Node(Kind.DIRECTORY)
     with pytest.raises(BuildError, match="does not fit a ramdisk"):
         archived(root)
+    large = CpioArchive.of_tree(folder(f=Node(Kind.FILE, content=HostFile(b"/nowhere", 1 << 32))))
+    with pytest.raises(BuildError, match="files below 4 GiB"):
+        list(large.chunks())
 
 
 def test_the_trailers_name_is_refused() -> None:

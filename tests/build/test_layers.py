@@ -123,6 +123,25 @@ def test_too_many_entries_are_refused(tmp_path: Path) -> None:
         merged(tmp_path, [member("a/b/c")], [member("a/b/c")] * 3, limits=few)
 
 
+def test_winding_links_are_refused(tmp_path: Path) -> None:
+    """Links that make every name a journey through thousands of others are refused before they cost minutes."""
+    winding = [folder("d"), *[link(f"l{number}", "d/../" * 800 + f"l{number + 1}") for number in range(30)]]
+    with pytest.raises(BuildError, match="too many links"):
+        merged(
+            tmp_path,
+            [*winding, link("l30", "d"), *[member(f"l0/{n}") for n in range(20)]],
+            limits=Limits(1000),
+        )
+
+
+def test_endless_paths_are_refused(tmp_path: Path) -> None:
+    """A directory reached through links may not lie deeper than a path can say."""
+    deep = [link(f"l{number}", f"l{number - 1}/{'d/' * 900}") for number in range(1, 6)]
+    layers = [[folder("d"), link("l0", "d"), *deep, member("l5/file")]]
+    with pytest.raises(BuildError, match="does not fit a ramdisk"):
+        merged(tmp_path, *layers)
+
+
 def unpacked(data: bytes, directory: Path, limits: Limits) -> bytes:
     path = directory / "layer"
     path.write_bytes(data)

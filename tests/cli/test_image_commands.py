@@ -83,6 +83,14 @@ def test_describe_repeats_what_build_said(here: Path, capsys: Capture) -> None:
     assert len(described["KitDigest"]) == 64
 
 
+def test_describe_does_not_let_an_image_drive_the_terminal(here: Path, capsys: Capture) -> None:
+    """Control characters of an image's own text are spelled out."""
+    build(here, "--name", "a\x1b[2Jb\nPCR0  forged")
+    capsys.readouterr()
+    assert main(["image", "describe", "x.eif"]) == 0
+    assert "Name          a\\x1b[2Jb\\nPCR0  forged, version 1.0" in capsys.readouterr().out.splitlines()
+
+
 BUILD = ["build", "root", "-o", "x.eif"]
 
 

@@ -188,6 +188,8 @@ def test_checksum_can_be_left_to_the_caller() -> None:
         (loose([(1, b"k"), (2, b"\xff"), (3, b"r")]), "not ASCII"),
         (loose([(1, b"k"), (2, b"q" * 4097), (3, b"r")]), "4097 bytes"),
         (loose([(1, b"k"), (2, b"q"), (5, b"[" * 100_000), (3, b"r")]), "metadata is not JSON"),
+        (loose([(1, b"k"), (2, b"q"), (5, b"[" * 65 + b"]" * 65), (3, b"r")]), "more than 64 deep"),
+        (loose([(1, b"k"), (2, b"q"), (5, b"1"), (3, b"r")]), "the metadata is not an object"),
         (loose([(1, b"k"), (2, b"q"), (5, b"{}"), (3, b"r")]), "BuildMetadata is not an object"),
         (loose([(1, b"k"), (2, b"q"), (3, b"r"), (4, b"\xff")]), "not CBOR"),
     ],

@@ -1,5 +1,6 @@
 """The signature section: AWS's bytes, any of three curves, and each way it can be wrong."""
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -105,3 +106,20 @@ def test_other_shapes_are_refused(value: object) -> None:
     """Byte strings, extra keys, more signatures than one: not what AWS's reader accepts, nor ours."""
     with pytest.raises(SignatureError, match="signature section"):
         SignatureSection.from_bytes(encode_cbor(value))
+
+
+def test_damaged_certificates_are_refused() -> None:
+    """A certificate with any one byte changed either still reads or is refused; nothing else happens."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    der = self_signed(key).public_bytes(Encoding.DER)
+    cose = sign_pcr0(PCR0, pem_of(key), key).cose
+    refused = 0
+    for position in range(len(der)):
+        damaged = der[:position] + bytes([der[position] ^ 1]) + der[position + 1 :]
+        body = base64.encodebytes(damaged)
+        pem = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+        try:
+            SignatureSection(pem, cose).verify(PCR0, NOW)
+        except SignatureError:
+            refused += 1
+    assert refused > len(der) // 4

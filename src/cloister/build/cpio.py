@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.build.content import BuildError, Content, Literal
-from cloister.build.tree import MAX_PATH, Kind, Node, walk_tree
+from cloister.build.tree import Kind, Node, walk_tree
 
 _MAGIC: Final = b"070701"
 _HEADER_SIZE: Final = 110
@@ -42,11 +42,8 @@ class CpioEntry:
     def head(self) -> bytes:
         """Return the header and the name, padded; the order of the fields is cpio(5)'s."""
         size = self.content.size
-        if len(self.name) > MAX_PATH or size > _MAX_FILE:
-            raise BuildError(
-                f"{self.name[:100]!r} does not fit a ramdisk, "
-                f"which holds names of at most {MAX_PATH} bytes and files below 4 GiB."
-            )
+        if size > _MAX_FILE:
+            raise BuildError(f"{self.name[:100]!r} does not fit a ramdisk, which holds files below 4 GiB.")
         device = (0, 0, self.major, self.minor)
         fields = (
             self.inode,

@@ -18,6 +18,8 @@ MAX_PATH: Final = 4095
 """Bytes of a path without its terminator (PATH_MAX); the kernel skips longer names in a ramdisk silently."""
 _MAX_HOPS: Final = 40
 """Symbolic links followed in one path, as Linux does (MAXSYMLINKS)."""
+_STEPS_PER_ENTRY: Final = 64
+"""Components walked per entry that an image may have, on average: honest trees need about ten."""
 _EMPTY: Final = Literal(b"")
 
 
@@ -78,6 +80,7 @@ class Tree:
         self._where = where
         self._limits = limits
         self._entries = 0
+        self._steps = 0
 
     def put(self, parts: tuple[bytes, ...], node: Node) -> None:
         """Place a node: a directory over a directory keeps its children, else it replaces what is there."""
@@ -141,6 +144,9 @@ class Tree:
         trail, pending, hops = [self.root], list(reversed(parts)), 0
         while pending:
             name = pending.pop()
+            self._steps += 1
+            if self._steps > self._limits.entries * _STEPS_PER_ENTRY:
+                raise BuildError(f"{self._where} winds its names through too many links; it is refused.")
             if name in (b"", b"."):
                 continue
             if name == b"..":
@@ -173,10 +179,14 @@ class Tree:
 
 
 def walk_tree(root: Node) -> Iterator[tuple[bytes, Node]]:
-    """Yield every path below a root, parents first, siblings by their names' bytes."""
+    """Yield every path below a root, parents first, siblings by name; raises BuildError for endless paths."""
     pending = [(name, root.children[name]) for name in sorted(root.children, reverse=True)]
     while pending:
         path, node = pending.pop()
+        if len(path) > MAX_PATH:
+            raise BuildError(
+                f"{_shown(path)} does not fit a ramdisk: its path is longer than {MAX_PATH} bytes."
+            )
         yield path, node
         pending.extend(
             (path + b"/" + name, node.children[name]) for name in sorted(node.children, reverse=True)

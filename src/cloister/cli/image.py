@@ -156,19 +156,25 @@ def _describe(args: argparse.Namespace) -> int:
     for section in image.sections:
         print(f"  {section.kind.name.lower():<10}{len(section.payload):>14,} bytes")
     _print_registers(measurements)
-    print(f"Command line  {image.cmdline}")
+    _line("Command line", image.cmdline)
     if image.metadata is not None:
         build = image.metadata.build
-        print(f"Name          {image.metadata.image_name}, version {image.metadata.image_version}")
-        print(f"Built         {build.build_time} by {build.build_tool} {build.build_tool_version}")
-        print(f"Kernel        {build.operating_system} {build.kernel_version}")
-        print(f"Guest kit     {image.metadata.kit_digest or 'unknown'}")
+        _line("Name", f"{image.metadata.image_name}, version {image.metadata.image_version}")
+        _line("Built", f"{build.build_time} by {build.build_tool} {build.build_tool_version}")
+        _line("Kernel", f"{build.operating_system} {build.kernel_version}")
+        _line("Guest kit", image.metadata.kit_digest or "unknown")
     if image.signature is None:
-        print("Signature     none")
+        _line("Signature", "none")
     else:
         verdict = "good" if shown["SignatureCheck"] else "made for another image"
-        print(f"Signature     {verdict}, by {image.signature.certificate.subject.rfc4514_string()}")
+        _line("Signature", f"{verdict}, by {image.signature.certificate.subject.rfc4514_string()}")
     return 0
+
+
+def _line(label: str, text: str) -> None:
+    """Print one line; the text is an image's own, so what could drive a terminal is spelled out."""
+    plain = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    print(f"{label:<14}{plain}")
 
 
 def _print_registers(measurements: Measurements) -> None:

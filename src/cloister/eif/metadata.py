@@ -12,6 +12,7 @@ from cloister.eif.header import EifError
 
 MAX_METADATA: Final = 1 << 20
 """Bytes; ``docker inspect`` of a large image is some tens of kilobytes."""
+MAX_DEPTH: Final = 64
 _BUILD_KEYS: Final = ("BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion")
 
 
@@ -48,6 +49,7 @@ class ImageMetadata:
             top = json.loads(bytes(data).decode(), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise EifError(f"The EIF's metadata is not JSON: {error}.") from None
+        _check_depth(top)
         build = _strings(_object(top, "the metadata").get("BuildMetadata"), "BuildMetadata", _BUILD_KEYS)
         name, version = _strings(top, "the metadata", ("ImageName", "ImageVersion"))
         kit_digest = top.get("KitDigest")
@@ -75,6 +77,7 @@ class ImageMetadata:
         }
         if self.kit_digest is not None:
             top["KitDigest"] = self.kit_digest
+        _check_depth(top)
         try:
             data = json.dumps(top, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         except (ValueError, TypeError) as error:
@@ -82,6 +85,17 @@ class ImageMetadata:
         if len(data) > MAX_METADATA:
             raise EifError(f"The metadata would be {len(data)} bytes long; expected at most {MAX_METADATA}.")
         return data
+
+
+def _check_depth(top: Any) -> None:
+    """Refuse what a recursive JSON writer would later stumble over; raises EifError."""
+    level, depth = [top] if isinstance(top, dict | list) else [], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise EifError(f"The EIF's metadata is nested more than {MAX_DEPTH} deep.")
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -5,11 +5,13 @@ long as what it carries. The certificate may be self-signed: no chain is built, 
 nitro-tools 2.3.
 """
 
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -121,8 +123,17 @@ def check_dates(certificate: x509.Certificate, now: datetime) -> None:
 def load_signing_certificate(pem: bytes) -> x509.Certificate:
     """Read the first certificate of a PEM file and insist on an elliptic-curve key; raises SignatureError."""
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
-    except ValueError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what the library merely warns about, we do not sign with
+            certificate = x509.load_pem_x509_certificate(pem)
+            # read now what is read lazily, so that nothing later meets a surprise
+            _ = certificate.issuer, certificate.subject, certificate.serial_number
+            _ = (
+                certificate.not_valid_before_utc,
+                certificate.not_valid_after_utc,
+                certificate.signature_algorithm_oid,
+            )
+    except (ValueError, Warning, x509.InvalidVersion):
         raise SignatureError("The signing certificate is not a PEM certificate.") from None
     _ec_key(certificate)
     return certificate
@@ -131,10 +142,8 @@ def load_signing_certificate(pem: bytes) -> x509.Certificate:
 def _ec_key(certificate: x509.Certificate) -> EllipticCurvePublicKey:
     try:
         key = certificate.public_key()
-    except (ValueError, TypeError) as error:
-        raise SignatureError(f"The signing certificate's key cannot be read: {error}.") from None
-    except Exception as error:  # noqa: BLE001 - cryptography raises UnsupportedAlgorithm, which is no ValueError
-        raise SignatureError(f"The signing certificate's key is of an unknown kind: {error}.") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
     if not isinstance(key, EllipticCurvePublicKey):
         raise SignatureError(
             "The signing certificate's key is not an elliptic-curve key (P-256, P-384 or P-521)."
