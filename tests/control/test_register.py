@@ -1,0 +1,66 @@
+"""The register of enclaves, with processes that live and die."""
+
+import os
+import socket
+from pathlib import Path
+
+from cloister.control import Register, Request, ask_all
+
+
+def enter_and_die(run: Path, slot: str, cid: int) -> None:
+    """Let another process enter an enclave, leave its sockets about, and die without a word."""
+    child = os.fork()
+    if child == 0:
+        registration = Register(run).enter(slot, f"i-1-enc{slot}", "dead", cid)
+        socket.socket(socket.AF_UNIX).bind(str(registration.socket_path))
+        (run / f"vsock/{cid}").mkdir(parents=True)
+        (run / f"vsock/{cid}/mux").touch()
+        (run / f"vsock/{cid}.lock").touch()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def test_taken_names_get_a_number(tmp_path: Path) -> None:
+    """The first enclave has the name, the next ones name_1 and name_2; a freed name is given again."""
+    register = Register(tmp_path)
+    entered = [register.enter(f"{slot:x}", f"id-{slot}", "web", 16 + slot) for slot in range(3)]
+    assert [record.name for record in register.live()] == ["web", "web_1", "web_2"]
+    entered[1].close()
+    again = register.enter("9", "id-9", "web", 30)
+    assert again.record.name == "web_1"
+    for registration in (entered[0], entered[2], again):
+        registration.close()
+    assert register.live() == []
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_the_dead_are_cleaned_away_by_whoever_looks(tmp_path: Path) -> None:
+    """A killed supervisor's record, socket and addresses are removed, a living one's are not."""
+    register = Register(tmp_path)
+    enter_and_die(tmp_path, "a1", 16)
+    assert (tmp_path / "a1.sock").exists()
+    living = register.enter("b2", "i-1-encb2", "alive", 17)
+    (tmp_path / "vsock/17").mkdir()
+    assert [record.name for record in register.live()] == ["alive"]
+    assert not list(tmp_path.glob("a1*"))
+    assert not (tmp_path / "vsock/16").exists()
+    assert not (tmp_path / "vsock/16.lock").exists()
+    assert (tmp_path / "vsock/17").exists()
+    living.close()
+
+
+def test_what_is_no_record_is_left_alone(tmp_path: Path) -> None:
+    """Other files, damaged and misnamed records neither appear nor vanish."""
+    (tmp_path / "c3.json").write_text("{")
+    (tmp_path / "d4.json").write_text('{"slot":"e5","enclave_id":"x","name":"x","cid":1,"pid":1}')
+    assert Register(tmp_path).live() == []
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_silent_supervisor_does_not_hold_up_the_answer(tmp_path: Path) -> None:
+    """An enclave whose socket nobody serves is an answer without a reply."""
+    registration = Register(tmp_path).enter("f6", "i-1-encf6", "mute", 16)
+    (answer,) = ask_all(tmp_path, Request("describe"))
+    assert answer.record.name == "mute"
+    assert answer.reply is None
+    registration.close()

@@ -1,0 +1,222 @@
+"""The supervisor's parts, each alone: identity, console, guest services, registers, control socket, log."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloister.control import Reply, Request
+from cloister.pcrs import extend
+from cloister.supervisor.console import Console, ConsoleLog
+from cloister.supervisor.control_socket import ControlSocket
+from cloister.supervisor.identity import Identity
+from cloister.supervisor.journal import Journal
+from cloister.supervisor.security import make_bank
+from cloister.supervisor.services import HEARTBEAT_PORT, STATUS_PORT, GuestServices
+from cloister.trust import initialise
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    """Run a story with a time limit."""
+    asyncio.run(asyncio.wait_for(story, 10))
+
+
+def connect(path: Path) -> socket.socket:
+    """Connect to a Unix socket for use in the loop."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(path))
+    sock.setblocking(False)
+    return sock
+
+
+async def read(sock: socket.socket, size: int | None = None) -> bytes:
+    """Read so many bytes, or up to the end."""
+    loop = asyncio.get_running_loop()
+    got = b""
+    while (size is None or len(got) < size) and (chunk := await loop.sock_recv(sock, size or 65536)):
+        got += chunk
+    return got
+
+
+def test_ids_are_the_slots() -> None:
+    """The enclave id has the slot as it is, the module id has it padded to 16 digits."""
+    identity = Identity.make("i-0123456789abcdef0", unix_ms=0x18F_0000_0000, random=b"\x00\x2a")
+    assert identity.enclave_id == "i-0123456789abcdef0-enc18f00000000002a"
+    assert identity.module_id == "i-0123456789abcdef0-enc018f00000000002a"
+
+
+def test_console_log_keeps_the_newest() -> None:
+    """Beyond its size the log drops the oldest; positions go on counting."""
+    log = ConsoleLog(size=8)
+    log.append(b"0123456789")
+    assert log.read(0, 100) == (10, b"23456789")
+    assert log.read(5, 2) == (7, b"56")
+    assert log.read(10, 100) == (10, b"")
+
+
+def test_console_readers_get_everything_and_the_end(tmp_path: Path) -> None:
+    """Readers early and late get the output from its beginning, and end of file when the guest ends."""
+
+    async def story() -> None:
+        guest, source = socket.socketpair()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "console"))
+        listener.listen()
+        serving = asyncio.create_task(Console(source, listener).serve())
+        with connect(tmp_path / "console") as early:
+            guest.sendall(b"first ")
+            assert await read(early, 6) == b"first "
+            with connect(tmp_path / "console") as late:
+                assert await read(late, 6) == b"first "
+                guest.sendall(b"last")
+                guest.close()
+                assert (await read(early), await read(late)) == (b"last", b"last")
+        await serving
+
+    run(story())
+
+
+def test_reader_who_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
+    """A console reader that never reads neither stops the guest nor makes the log grow."""
+
+    async def story() -> None:
+        guest, source = socket.socketpair()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "console"))
+        listener.listen()
+        console = Console(source, listener)
+        serving = asyncio.create_task(console.serve())
+        stuck = connect(tmp_path / "console")
+        guest.setblocking(False)
+        for _ in range(64):
+            await asyncio.get_running_loop().sock_sendall(guest, bytes(1 << 16))
+        assert len(console.log.read(0, 1 << 30)[1]) <= 1 << 20
+        stuck.close()
+        guest.close()
+        await serving
+
+    run(story())
+
+
+def refuse(cid: int, port: int) -> socket.socket:
+    """Refuse to connect anywhere else."""
+    raise ConnectionRefusedError(f"{cid}:{port}")
+
+
+def test_heartbeat_is_echoed_once() -> None:
+    """The first 0xB7 is echoed and marks the guest as ready; a second heartbeat is refused."""
+
+    async def story() -> None:
+        services = GuestServices(refuse)
+        with services.dial(3, HEARTBEAT_PORT) as guest:
+            guest.send(b"\xb7")
+            assert await read(guest) == b"\xb7"
+        assert services.ready.done()
+        with pytest.raises(ConnectionRefusedError):
+            services.dial(3, HEARTBEAT_PORT)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (b"EXIT" + struct.pack("<I", 7 << 8), 7 << 8),
+        (b"EXIT" + struct.pack("<I", 9), 9),
+        (b"QUIT" + bytes(4), None),
+        (b"EXIT\x01", None),
+        (b"", None),
+    ],
+)
+def test_exit_status_is_believed_when_whole(message: bytes, status: int | None) -> None:
+    """Eight right bytes are the program's wait status, anything else is none."""
+
+    async def story() -> None:
+        services = GuestServices(refuse)
+        with services.dial(3, STATUS_PORT) as guest:
+            guest.send(message)
+        await services.drain()
+        assert services.wait_status == status
+        services.close()
+
+    run(story())
+
+
+def test_other_ports_are_dialled_outside() -> None:
+    """Only the two ports of CID 3 are the supervisor's own."""
+
+    async def story() -> None:
+        services = GuestServices(refuse)
+        for cid, port in ((3, 8000), (4, HEARTBEAT_PORT)):
+            with pytest.raises(ConnectionRefusedError, match=f"{cid}:{port}"):
+                services.dial(cid, port)
+        services.close()
+
+    run(story())
+
+
+def test_debug_registers_are_zero_but_for_the_hosts(tmp_path: Path) -> None:
+    """Debug mode zeroes the image's registers, PCR3 and PCR4 stay; production has them all."""
+    role = "arn:aws:iam::123456789012:role/enclave"
+    trust = initialise(
+        tmp_path, region="local", instance_id="i-1234567890abcdef0", role_arn=role, now=datetime.now(UTC)
+    )
+    measured = {0: b"\x01" * 48, 1: b"\x02" * 48, 2: b"\x03" * 48, 8: b"\x08" * 48}
+    host = {3: extend(bytes(48), role.encode()), 4: extend(bytes(48), trust.instance_id.encode())}
+    production = make_bank(measured, trust, debug=False).locked()
+    debug = make_bank(measured, trust, debug=True).locked()
+    assert production == {index: bytes(48) for index in range(16)} | measured | host
+    assert debug == {index: bytes(48) for index in range(16)} | host
+
+
+def test_control_socket_describes_and_keeps_who_wants_the_end(tmp_path: Path) -> None:
+    """Describe is answered at once; terminate is answered by the farewell, after the end."""
+
+    async def describe(metadata: bool) -> dict[str, Any]:
+        return {"Metadata": metadata}
+
+    async def story() -> None:
+        control = ControlSocket(tmp_path / "x.sock", describe)
+        serving = asyncio.create_task(control.serve())
+        with connect(tmp_path / "x.sock") as client:
+            client.send(Request("describe", metadata=True).to_bytes())
+            assert Reply.from_bytes(await read(client)) == Reply(0, {"Metadata": True})
+        with connect(tmp_path / "x.sock") as client:
+            client.send(Request("terminate").to_bytes())
+            await control.terminate_requested.wait()
+            control.farewell({"Terminated": True})
+            assert Reply.from_bytes(await read(client)) == Reply(0, {"Terminated": True})
+        with connect(tmp_path / "x.sock") as client:
+            client.send(b"x" * 5000)
+            with contextlib.suppress(ConnectionResetError):
+                assert await read(client) == b""
+        serving.cancel()
+        control.close()
+
+    run(story())
+
+
+def test_log_lines_stay_lines(tmp_path: Path) -> None:
+    """Whatever a guest gets into a message is one line of nitro-cli's format, in both logs."""
+    journal = Journal(tmp_path)
+    journal.name("1a2b", "i-1-enc1a2b")
+    journal.write("INFO", "one\ntwo\x1b[31m" + "x" * 5000)
+    (line,) = (tmp_path / "nitro_enclaves.log").read_text().splitlines()
+    assert line.startswith("[enc-1a2b:")
+    assert "][INFO][" in line
+    assert "one two [31m" in line
+    assert len(line) < 2200
+    assert (tmp_path / "enclaves/i-1-enc1a2b.log").read_text() == line + "\n"
+
+
+def test_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    """An enclave goes on without its log."""
+    (tmp_path / "logs").write_text("a file")
+    Journal(tmp_path / "logs").write("INFO", "unheard")
+    assert (tmp_path / "logs").read_text() == "a file"
