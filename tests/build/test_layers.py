@@ -124,7 +124,7 @@ def test_too_many_entries_are_refused(tmp_path: Path) -> None:
 
 
 def test_winding_links_are_refused(tmp_path: Path) -> None:
-    """Links that make every name a journey through thousands of others are refused before they cost minutes."""
+    """Links that make every name a journey through thousands of others are refused before they cost time."""
     winding = [folder("d"), *[link(f"l{number}", "d/../" * 800 + f"l{number + 1}") for number in range(30)]]
     with pytest.raises(BuildError, match="too many links"):
         merged(
