@@ -90,7 +90,7 @@ def prepare_tree(
         fragment = home / "fragment.config"
         fragment.write_text(configuration)
         run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
-        _check_configuration(configuration, (tree.directory / ".config").read_text())
+        check_configuration(configuration, (tree.directory / ".config").read_text())
         (home / "configured").touch()
     return tree
 
@@ -123,7 +123,7 @@ def _unpack_source(archive: Path, target: Path) -> None:
         raise KitError(f"cannot unpack {archive.name}: {errors.strip()[-300:] or 'it is damaged'}")
 
 
-def _check_configuration(wanted: str, got: str) -> None:
+def check_configuration(wanted: str, got: str) -> None:
     """Kconfig drops silently what it cannot have; we do not accept that."""
     lines = set(got.splitlines())
     missing = [

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from cloister.kit.manifest import (
     file_digest,
 )
 from cloister.places import Places
+
+ABANDONED_SECONDS = 86400.0
+"""A scratch directory this old belongs to nobody any more."""
 
 
 def open_kit(directory: Path) -> Kit:
@@ -83,6 +87,9 @@ def use_kit(places: Places, kit: Kit) -> None:
 def new_kit_directory(places: Places) -> Iterator[Path]:
     """Give a scratch directory on the kits' file system; it is gone afterwards."""
     places.kits.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for other in places.kits.glob(".making-*"):
+        if time.time() - other.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=places.kits))
     try:
         yield scratch

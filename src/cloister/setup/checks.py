@@ -72,7 +72,8 @@ def examine(places: Places) -> Iterator[Finding]:
         except PreconditionError as error:
             yield Finding(name, ok=False, needed=needed, found=error.message, fix=error.fix)
         except CloisterError as error:
-            yield Finding(name, ok=False, needed=needed, found=error.message, fix=fix)
+            found = error.message.partition(": run '")[0]  # the advice has a line of its own
+            yield Finding(name, ok=False, needed=needed, found=found, fix=fix)
         except (OSError, subprocess.SubprocessError) as error:
             yield Finding(name, ok=False, needed=needed, found=f"cannot be checked: {error}", fix=fix)
 

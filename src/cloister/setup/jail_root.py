@@ -5,6 +5,7 @@ The directory is named by the digest of what is in it; ``current`` points to the
 ``<digest>.json`` beside it lists every file with its SHA-256.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +14,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,8 @@ LIBRARY_DIRECTORIES = (
     "/usr/lib/{machine}-linux-gnu", "/lib/{machine}-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib",
     "/usr/local/lib/{machine}-linux-gnu", "/usr/local/lib",
 )  # fmt: skip
+UNWINDER = "libgcc_s.so.1"
+"""The C library loads it by name when a thread ends early; no ELF header mentions it."""
 MOUNT_POINTS = ("dev", "proc", "tmp", "run")
 NEWER_SUITE = {"bookworm": "trixie", "trixie": "trixie"}
 """Which release's backports hold a new enough QEMU, for each release we know."""
@@ -84,20 +88,39 @@ def ensure_jail_root(places: Places, *, offline: bool, progress: Progress) -> Ja
     if existing is not None:
         return existing
     places.jails.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(
-        prefix=".making-", dir=places.jails, ignore_cleanup_errors=True
-    ) as scratch:
+    with _only_maker(places.jails), _scratch_in(places.jails) as scratch:
+        existing = open_jail_root(places)  # somebody else may have made it while we waited
+        if existing is not None:
+            return existing
         host = _host_emulator()
         if host is not None:
             origin, source, emulator = f"host {_version_text(host)}", Path("/"), host
         else:
-            source = Path(scratch) / "unpacked"
+            source = scratch / "unpacked"
             origin = _unpack_newer(places, source, offline=offline, progress=progress)
             emulator = source / "usr/bin" / EMULATOR
         progress(None, "keeping only what QEMU needs")
-        tree = Path(scratch) / "root"
+        tree = scratch / "root"
         _assemble(source, emulator, tree)
         return _install(places, tree, origin)
+
+
+@contextmanager
+def _only_maker(jails: Path) -> Iterator[None]:
+    with (jails / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for abandoned in jails.glob(".making-*"):
+            remove_tree(abandoned)
+        yield
+
+
+@contextmanager
+def _scratch_in(jails: Path) -> Iterator[Path]:
+    scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=jails))
+    try:
+        yield scratch
+    finally:
+        remove_tree(scratch)
 
 
 def _host_emulator() -> Path | None:
@@ -165,6 +188,9 @@ def _assemble(source: Path, emulator: Path, tree: Path) -> None:
     wanted = {f"/{path.relative_to(source)}": path for path in modules}
     wanted |= {f"/usr/bin/{EMULATOR}": emulator}
     wanted |= dict(library_closure([emulator, *modules], root=source, directories=directories))
+    unwinder = next((path for d in directories if (path := source / d.lstrip("/") / UNWINDER).exists()), None)
+    if unwinder is not None:
+        wanted[f"/{unwinder.relative_to(source)}"] = unwinder.resolve()
     prefix = emulator.parent.parent
     for name in FIRMWARE:
         found = next((prefix / d / name for d in FIRMWARE_DIRECTORIES if (prefix / d / name).exists()), None)

@@ -88,7 +88,10 @@ def library_closure(
         needs = read_needs(program)
         if needs.interpreter and needs.interpreter not in seen:
             seen.add(needs.interpreter)
-            yield needs.interpreter, (root / needs.interpreter.lstrip("/")).resolve(strict=True)
+            loader = root / needs.interpreter.lstrip("/")
+            if not loader.exists():
+                raise LibraryError(f"{program.name} needs the loader {needs.interpreter}, which is not there")
+            yield needs.interpreter, loader.resolve()
         origin = "/" + str(program.parent.relative_to(root))
         own = [part.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for part in needs.search]
         for name in needs.libraries:
@@ -101,5 +104,5 @@ def library_closure(
                     f"{program.name} needs {name}, which is in none of {', '.join(directories)}"
                 )
             found = root / where.lstrip("/") / name
-            yield f"{where}/{name}", found.resolve(strict=True)
+            yield f"{where}/{name}", found.resolve()
             waiting.append(found)

@@ -90,7 +90,7 @@ def _trust(places: Places, wishes: Wishes) -> str:
     try:
         trust = open_trust(places.pki)
     except TrustMissingError:
-        instance = wishes.instance_id or f"i-{secrets.token_hex(8)}0"
+        instance = wishes.instance_id or f"i-{secrets.token_hex(9)[:17]}"
         trust = initialise(
             places.pki,
             region=wishes.region,
