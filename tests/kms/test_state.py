@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cloister.aws import Fault
 from cloister.kms import KmsMissingError, KmsStateError, initialise_kms, open_store
 from cloister.kms.ciphertext import Ciphertext, encrypt
-from cloister.kms.decisions import DecisionLog, DecisionLogError, read_decisions
+from cloister.kms.decisions import DecisionLog, DecisionLogError, explain, read_decisions
 from cloister.kms.keys import Material
 from cloister.kms.storage.rootkey import RootKey, RootKeyError
 from cloister.kms.storage.store import StoreError
@@ -172,6 +172,18 @@ def test_contexts_do_not_run_together() -> None:
     blob = encrypt("1234", MATERIAL, b"secret", {"ab": "c"})
     with pytest.raises(Fault):
         Ciphertext.from_bytes(blob).open(MATERIAL, {"a": "bc"})
+
+
+def test_explanations_cannot_command_terminals() -> None:
+    """What a stranger sent is printed without its control characters."""
+    record = {
+        "time": "t",
+        "outcome": "refused",
+        "operation": "\x1b[2Jx",
+        "accessKeyId": "\x07",
+        "error": {"code": "c", "message": "a\nb"},
+    }
+    assert explain(record) == ["t  REFUSED  ?[2Jx  by access key ?", "    answered c: a?b"]
 
 
 def test_decision_log_survives_a_torn_line(tmp_path: Path) -> None:

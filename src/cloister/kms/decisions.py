@@ -12,6 +12,9 @@ from typing import Any
 from cloister.errors import CloisterError
 
 MAX_SHOWN = 100
+ATTESTED_OPERATIONS = frozenset(
+    {"Decrypt", "DeriveSharedSecret", "GenerateDataKey", "GenerateDataKeyPair", "GenerateRandom"}
+)
 
 
 class DecisionLogError(CloisterError):
@@ -71,30 +74,29 @@ def explain(record: dict[str, Any]) -> list[str]:
     """Return a record as lines for a person: what was asked, by whom, and what decided it."""
     caller = record.get("caller") or f"access key {record.get('accessKeyId') or 'none'}"
     lines = [f"{record['time']}  {record['outcome'].upper():7}  {record['operation']}  by {caller}"]
-    if record.get("key"):
+    judged = {decision["resource"] for decision in record.get("decisions", ())}
+    if record.get("key") and record["key"] not in judged:
         lines.append(f"    key {record['key']}")
     error = record.get("error")
     if error:
-        lines.append(
-            f"    answered {error['code']}: {error['message']}"
-            if error["message"]
-            else f"    answered {error['code']}"
-        )
-    lines += _attestation_lines(record.get("attestation"))
+        told_below = record["outcome"] == "denied" and record.get("decisions")
+        text = "" if told_below or not error["message"] else f": {error['message']}"
+        lines.append(f"    answered {error['code']}{text}")
+    lines += _attestation_lines(record)
     for decision in record.get("decisions", ()):
-        verdict = "allowed" if decision["allowed"] else "denied"
+        verdict = "allowed" if decision["allowed"] else f"denied {decision['reason']}"
         lines.append(f"    {decision['action']} on {decision['resource']}: {verdict}")
-        if not decision["allowed"]:
-            lines.append(f"        {decision['reason']}")
         for statement in decision["statements"]:
             lines += _statement_lines(statement)
-    return lines
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]  # terminals obey the rest
 
 
-def _attestation_lines(attestation: dict[str, Any] | None) -> list[str]:
+def _attestation_lines(record: dict[str, Any]) -> list[str]:
+    attestation = record.get("attestation")
     if attestation is None:
-        return ["    no attestation document"]
-    debug = "  (debug mode: PCR0 is zero)" if attestation["debug"] else ""
+        takes_one = record["operation"] in ATTESTED_OPERATIONS
+        return ["    no verified attestation document"] if takes_one else []
+    debug = " (zeros: debug mode)" if attestation["debug"] else ""
     return [f"    attested by {attestation['moduleId']}, image {_shorten(attestation['imageDigest'])}{debug}"]
 
 
@@ -127,6 +129,4 @@ def _difference(expected: list[str], actual: str | None) -> list[str]:
 
 
 def _shorten(text: str) -> str:
-    """Keep terminals safe: no control characters, no endless lines."""
-    clean = "".join(c if c.isprintable() else "?" for c in text)
-    return clean if len(clean) <= MAX_SHOWN else clean[:MAX_SHOWN] + "..."
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."

@@ -104,7 +104,9 @@ def evaluate(
     """Judge one request; ``key_policy`` is None where no key is involved."""
     of_key = _judge(KEY_POLICY, key_policy, request, caller) if key_policy is not None else ()
     of_caller = tuple(
-        result for name, policy in caller.policies.items() for result in _judge(name, policy, request, caller)
+        result
+        for name, policy in caller.policies.items()
+        for result in _judge(f"identity policy {name}", policy, request, caller)
     )
     statements = of_key + of_caller
 
