@@ -24,7 +24,7 @@ from cloister.rootfs import (
     open_example,
 )
 from cloister.rootfs.archive import fetch_packages
-from cloister.rootfs.assemble import LIBRARY, PACKAGE
+from cloister.rootfs.assemble import KEPT_TREES, LIBRARY, PACKAGE
 from cloister.rootfs.tree import entries, library_files, prune
 from cloister.rootfs.wheels import unpack_wheel
 
@@ -127,6 +127,18 @@ def test_second_run_takes_the_tree_from_the_cache(tmp_path: Path, example: Path,
     first = assemble_root(places, example, offline=True)
     shutil.rmtree(places.downloads)
     assert assemble_root(places, example, offline=True) == first
+
+
+def test_old_trees_make_room_for_new_ones(tmp_path: Path, example: Path, deb: Path) -> None:
+    """The cache keeps the trees used last: a tree of long ago goes when a new one is made."""
+    places = make_places(tmp_path, deb)
+    for number in range(KEPT_TREES):
+        old = places.cache / "roots" / f"{number:032x}"
+        old.mkdir(parents=True)
+        os.utime(old, (number, number))
+    new = assemble_root(places, example, offline=True)
+    left = sorted(path.name for path in (places.cache / "roots").iterdir() if path.is_dir())
+    assert left == sorted([*(f"{number:032x}" for number in range(1, KEPT_TREES)), new.name])
 
 
 def test_offline_names_what_is_missing(tmp_path: Path, example: Path) -> None:

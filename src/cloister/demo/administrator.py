@@ -29,7 +29,7 @@ def key_policy(account: Account, pcrs: Mapping[str, str]) -> dict[str, Any]:
         "Version": "2012-10-17",
         "Statement": [
             {
-                "Sid": "AdministratorMayNotDecrypt",
+                "Sid": "AdministratorMayEncrypt",
                 "Effect": "Allow",
                 "Principal": {"AWS": f"{arn}:user/administrator"},
                 "Action": ["kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:Encrypt"],

@@ -8,10 +8,12 @@ the very source that runs outside, and its digest is part of the name (docs/deci
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from cloister.rootfs.wheels import fetch_wheels, lock_wheels, unpack_wheel
 
 RULES = 1
 """Raise this when the code below makes different trees from the same ingredients."""
+KEPT_TREES = 8
 PACKAGE = Path(cloister.__file__).parent
 EXAMPLES = PACKAGE / "examples"
 LIBRARY = (
@@ -76,6 +79,8 @@ def assemble_root(
     roots = places.cache / "roots"
     target = roots / _key(recipe, lock)
     if target.is_dir():
+        with suppress(OSError):
+            os.utime(target)
         return target
     roots.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(roots / ".lock"):
@@ -83,7 +88,9 @@ def assemble_root(
             with tempfile.TemporaryDirectory(dir=roots, prefix=".new-") as scratch:
                 tree = Path(scratch, "root")
                 _assemble(places, recipe, lock, tree, offline=offline, progress=progress)
+                os.utime(tree)
                 tree.rename(target)
+            _forget_old(roots)
     return target
 
 
@@ -160,6 +167,17 @@ def _assemble(
     progress("compiling Python modules")
     precompile(tree)
     normalise(tree)
+
+
+def _forget_old(roots: Path) -> None:
+    """Remove the trees used longest ago, and what killed processes left behind a day ago."""
+    trees = sorted((path for path in roots.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    finished = [path for path in trees if not path.name.startswith(".")]
+    stale = [
+        path for path in trees if path.name.startswith(".") and path.stat().st_mtime < time.time() - 86400
+    ]
+    for path in [*finished[:-KEPT_TREES], *stale]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _new_lock(places: Places, recipe: Recipe) -> Lock:
