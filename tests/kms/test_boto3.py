@@ -233,3 +233,60 @@ def test_other_key_specs_say_so(kms: KMSClient) -> None:
 def test_unbuilt_operations_say_so(kms: KMSClient, key_id: str) -> None:
     """An operation that is not built yet is unknown."""
     assert refusal(lambda: kms.get_public_key(KeyId=key_id))[0] == "UnknownOperationException"
+
+
+USER = "arn:aws:iam::000000000000:user/administrator"
+
+
+@pytest.mark.parametrize(
+    ("operator", "key", "value"),
+    [
+        ("StringEquals", "aws:PrincipalArn", USER),
+        ("StringEquals", "aws:username", "administrator"),
+        ("StringEquals", "aws:PrincipalAccount", "000000000000"),
+        ("StringEquals", "kms:CallerAccount", "000000000000"),
+        ("StringEquals", "aws:PrincipalType", "User"),
+        ("StringLike", "aws:userid", "AIDA*"),
+        ("StringEquals", "aws:RequestedRegion", "us-east-1"),
+        ("IpAddress", "aws:SourceIp", "127.0.0.0/8"),
+        ("Bool", "aws:SecureTransport", "false"),
+        ("StringLike", "aws:UserAgent", "Boto3/*"),
+        ("DateGreaterThan", "aws:CurrentTime", "2026-01-01T00:00:00Z"),
+        ("NumericGreaterThan", "aws:EpochTime", "1767225600"),
+        ("StringEquals", "kms:KeySpec", "SYMMETRIC_DEFAULT"),
+        ("StringEquals", "kms:KeyUsage", "ENCRYPT_DECRYPT"),
+        ("StringEquals", "kms:KeyOrigin", "AWS_KMS"),
+        ("Bool", "kms:MultiRegion", "false"),
+        ("StringEquals", "aws:ResourceTag/team", "red"),
+        ("StringEquals", "kms:EncryptionAlgorithm", "SYMMETRIC_DEFAULT"),
+        ("StringEquals", "kms:EncryptionContext:tenant", "a"),
+        ("ForAllValues:StringEquals", "kms:EncryptionContextKeys", ["tenant", "purpose"]),
+        ("Null", "kms:ViaService", "true"),
+        ("Null", "kms:RecipientAttestation:PCR0", "true"),
+        ("Null", "kms:RequestAlias", "true"),
+    ],
+)
+def test_condition_keys(kms: KMSClient, operator: str, key: str, value: object) -> None:
+    """Each condition key has the value that AWS gives it; its opposite denies."""
+    tags = [{"TagKey": "team", "TagValue": "red"}]
+    for effect, granted in (("Allow", True), ("Deny", False)):
+        owner = {"Effect": "Allow", "Principal": {"AWS": ROOT}, "Action": "kms:*", "Resource": "*"}
+        judged = {
+            **owner,
+            "Principal": {"AWS": USER},
+            "Effect": effect,
+            "Condition": {operator: {key: value}},
+        }
+        owner["Action"] = "kms:*" if effect == "Deny" else "kms:PutKeyPolicy"
+        judged["Action"] = "kms:Encrypt"
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [owner, judged]})
+        key_id = kms.create_key(Policy=policy, Tags=tags)["KeyMetadata"]["KeyId"]  # type: ignore[arg-type]
+        context = {"tenant": "a"}
+        if granted:
+            assert kms.encrypt(KeyId=key_id, Plaintext=b"x", EncryptionContext=context)["CiphertextBlob"]
+        else:
+            code, message = refusal(
+                lambda: kms.encrypt(KeyId=key_id, Plaintext=b"x", EncryptionContext=context)  # noqa: B023 - called at once
+            )
+            assert code == "AccessDeniedException"
+            assert message.endswith("with an explicit deny in a resource-based policy")

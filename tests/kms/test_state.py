@@ -3,6 +3,7 @@
 import configparser
 import sqlite3
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from cloister.aws import Fault
 from cloister.kms import KmsMissingError, KmsStateError, initialise_kms, open_store
 from cloister.kms.ciphertext import Ciphertext, encrypt
 from cloister.kms.decisions import DecisionLog, DecisionLogError, explain, read_decisions
-from cloister.kms.keys import Material
+from cloister.kms.keys import Key, KeyState, Material, key_arn
+from cloister.kms.policies import default_policy
 from cloister.kms.storage.rootkey import RootKey, RootKeyError
-from cloister.kms.storage.store import StoreError
+from cloister.kms.storage.store import Alias, AliasTakenError, StoreError
 
 MATERIAL = Material(0, "m", bytes(range(32)))
 
@@ -131,6 +133,52 @@ def test_sealed_values_cannot_change_places() -> None:
     ):
         with pytest.raises(RootKeyError):
             root.open(blob, owner)
+
+
+def test_another_writer_is_noticed_at_once(tmp_path: Path) -> None:
+    """What another process writes counts for the very next read, cached or not."""
+    initialise_kms(tmp_path / "kms")
+    reader, writer = open_store(tmp_path / "kms"), open_store(tmp_path / "kms")
+    created = datetime(2026, 11, 23, tzinfo=UTC)
+    key = new_key("11111111-2222-3333-4444-555555555555", created)
+    writer.add_key(key)
+    assert reader.key(key.key_id) == key
+    assert reader.key(key.key_id) is reader.key(key.key_id)
+    for store in (writer, reader):
+        store.set_state(key.key_id, KeyState.DISABLED)
+        for other in (reader, writer):
+            found = other.key(key.key_id)
+            assert found is not None
+            assert found.state is KeyState.DISABLED
+        store.set_state(key.key_id, KeyState.ENABLED)
+    reader.add_alias(Alias("alias/a", key.key_id, created))
+    found = writer.key(key.key_id)
+    assert found is not None
+    assert found.aliases == ("alias/a",)
+    with pytest.raises(AliasTakenError):
+        writer.add_alias(Alias("alias/a", key.key_id, created))
+    reader.close()
+    writer.close()
+
+
+def new_key(key_id: str, created: datetime) -> Key:
+    return Key(
+        key_id=key_id,
+        arn=key_arn("us-east-1", "000000000000", key_id),
+        account="000000000000",
+        region="us-east-1",
+        spec="SYMMETRIC_DEFAULT",
+        usage="ENCRYPT_DECRYPT",
+        origin="AWS_KMS",
+        description="",
+        state=KeyState.ENABLED,
+        created=created,
+        deletion=None,
+        policy=default_policy("000000000000"),
+        materials={0: MATERIAL},
+        tags={"a": "b"},
+        aliases=(),
+    )
 
 
 def test_newer_schemas_are_refused(tmp_path: Path) -> None:
