@@ -94,15 +94,18 @@ class Story:
     def refuse_others(self) -> None:
         """Step 5: a changed image, debug mode, and no document are denied."""
         self.session.begin(5, "Nobody else gets it")
-        self.session.say("One byte of the application changed:")
+        self.session.say("The right image in debug mode, which boots while we look at another one:")
+        debugged = self.launch(
+            "secret.eif", "--debug-mode", "--enclave-name", "debugged", memory=512, background=True
+        )
+        self.session.say("\nOne byte of the application changed:")
         changed = change_one_byte(self.work)
         self.session.run("cmp", "-l", "examples/secret/app.py", f"{changed}/app.py", expect=1)
         self.build_image(changed, "changed.eif")
-        running = self.launch("secret.eif", "--debug-mode", "--enclave-name", "debugged", memory=512)
         self.start("changed.eif", memory=512)
         self.expect_denial(self.enclaves[1])
-        self.session.say("\nThe right image, but in debug mode, where the parent could watch it:")
-        self.show_started(running)
+        self.session.say("\nThe enclave in debug mode, where the parent could watch it:")
+        self.show_started(debugged)
         self.expect_denial(self.enclaves[2])
         self.session.say("\nThe right enclave, but without an attestation document:")
         self.expect_denial(self.enclaves[0], "--without-document")
@@ -143,18 +146,19 @@ class Story:
             raise DemoError(f"'{' '.join(words)}' printed no measurements")
         return {name: pcrs[name] for name in ("PCR0", "PCR1", "PCR2")}
 
-    def launch(self, image: str, *options: str, memory: int) -> Running:
-        """Start ``nitro-cli run-enclave``; its output is for ``show_started``."""
+    def launch(self, image: str, *options: str, memory: int, background: bool = False) -> Running:
+        """Show and start ``nitro-cli run-enclave``; its output is for ``show_started``."""
         words = ["nitro-cli", "run-enclave", "--cpu-count", "2", "--memory", str(memory), "--eif-path", image]
-        return self.session.spawn(*words, *options)
+        words += options
+        self.session.show_command(words, background=background)
+        return self.session.spawn(*words)
 
     def start(self, image: str, *options: str, memory: int) -> None:
         """Run an enclave and show it."""
         self.show_started(self.launch(image, *options, memory=memory))
 
     def show_started(self, running: Running) -> None:
-        """Wait for ``run-enclave``, show it, and keep what it printed."""
-        self.session.show_command(running.words)
+        """Wait for ``run-enclave``, show what it printed, and keep it."""
         outcome = self.session.show(self.session.finish(running))
         self.enclaves.append(json.loads(outcome.stdout))
 
