@@ -21,7 +21,7 @@ from cloister.aws import CONTENT_TYPE, Fault, Request, encode_fault
 from cloister.errors import CloisterError
 from cloister.kms.service import Response, Service
 
-MAX_BODY = 1 << 20  # AttestationDocument may have 262144 bytes, base64 makes 349528 of them
+MAX_BODY = 1 << 19  # AttestationDocument may have 262144 bytes, which base64 makes 349528
 MAX_HEADERS = 32768
 MAX_HEADER_COUNT = 64
 MAX_CONNECTIONS = 512
