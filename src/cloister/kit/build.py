@@ -68,7 +68,7 @@ def build_kit(
         package, progress=lambda done, total, name: progress(0.03 * done / total, f"fetching {name}")
     )
     work = work or places.cache / "build"
-    with _only_builder(work):
+    with _only_builder(work, progress):
         tree = prepare_tree(work, package, archive, architecture, progress)
         kit = _build_from(tree, places, progress)
         forget_other_trees(tree)
@@ -103,9 +103,13 @@ def _build_from(tree: KernelTree, places: Places, progress: Progress) -> Kit:
 
 
 @contextmanager
-def _only_builder(work: Path) -> Iterator[None]:
+def _only_builder(work: Path, progress: Progress) -> Iterator[None]:
     """Two builds in one tree would spoil each other: the second waits, and then finds the work done."""
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (work / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(None, "waiting for another build to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
