@@ -24,7 +24,8 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from cloister.aws import Request, sign
-from cloister.kms import BindError, listen_tcp
+from cloister.cli.main import main
+from cloister.kms import BindError, listen_tcp, listen_unix
 from cloister.kms.server import BoundedProtocol
 from simulators.key_service import Notary, Server, environment, running
 
@@ -236,6 +237,23 @@ def test_start_refusals_are_one_sentence(tmp_path: Path, notary: Notary) -> None
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "--port", "65536"],
+        ["serve", "--ready-fd", "99"],
+        ["serve", "--max-age", "0"],
+        ["decisions", "--last", "-1"],
+        [],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
+    """Options that cannot be are a usage error, before anything is touched."""
+    with pytest.raises(SystemExit) as caught:
+        main(["kms", *words])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
     ("host", "text"),
     [("0.0.0.0", "not a loopback address"), ("::", "not a loopback"), ("kms.example", "not an IP address")],
 )
@@ -249,6 +267,13 @@ def test_exposed_addresses_are_refused(host: str, text: str) -> None:
     with pytest.raises(BindError, match=f"cannot listen on 127.0.0.1 port {port}"):
         listen_tcp("127.0.0.1", port)
     listener.close()
+
+
+@pytest.mark.parametrize("name", ["none/kms.sock", "x" * 200])
+def test_impossible_socket_paths_are_refused(tmp_path: Path, name: str) -> None:
+    """A path that no socket can have is one sentence."""
+    with pytest.raises(BindError, match="cannot listen on"):
+        listen_unix(tmp_path / name)
 
 
 def test_unix_socket(tmp_path: Path, notary: Notary) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloister.aws import Fault
 from cloister.kms import KmsMissingError, KmsStateError, initialise_kms, open_store
 from cloister.kms.ciphertext import Ciphertext, encrypt
-from cloister.kms.decisions import DecisionLog, DecisionLogError, explain, read_decisions
+from cloister.kms.decisions import MEMBERS, DecisionLog, DecisionLogError, explain, read_decisions
 from cloister.kms.keys import Key, KeyState, Material, key_arn
 from cloister.kms.policies import default_policy
 from cloister.kms.storage.rootkey import RootKey, RootKeyError
@@ -235,15 +235,16 @@ def test_explanations_cannot_command_terminals() -> None:
 
 
 def test_decision_log_survives_a_torn_line(tmp_path: Path) -> None:
-    """A line that a crash cut short is passed over; the rest is read."""
+    """A line that a crash cut short, or that is none of ours, is passed over; the rest is read."""
+    records = [dict.fromkeys(MEMBERS, name) for name in ("one", "two")]
     log = DecisionLog(tmp_path / "log")
-    log.write({"a": 1})
+    log.write(records[0])
     log.close()
-    with (tmp_path / "log").open("a") as file:
-        file.write('{"torn": ')
+    with (tmp_path / "log").open("ab") as file:
+        file.write(b'{"a": 1}\n[]\n\xff\n{"torn": ')
     again = DecisionLog(tmp_path / "log")
-    again.write({"a": 2})
+    again.write(records[1])
     again.close()
-    assert list(read_decisions(tmp_path / "log")) == [{"a": 1}, {"a": 2}]
+    assert list(read_decisions(tmp_path / "log")) == records
     with pytest.raises(DecisionLogError, match="cannot be read"):
         list(read_decisions(tmp_path / "none"))

@@ -56,11 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="trust attestation documents under these roots; may be given again (this host's local root)",
     )
     server.add_argument(
-        "--max-age", type=_seconds, default=300, metavar="SECONDS", help="oldest attestation document (300)"
+        "--max-age", type=_positive, default=300, metavar="SECONDS", help="oldest attestation document (300)"
     )
     server.add_argument(
         "--ready-fd",
-        type=int,
+        type=_descriptor,
         metavar="N",
         help="write the endpoint and a newline to this descriptor when ready",
     )
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--insecure-expose", action="store_true", help="allow plain HTTP on an address others can reach"
     )
     decisions = verbs.add_parser("decisions", help="print the decision log for people", allow_abbrev=False)
-    decisions.add_argument("--last", type=int, metavar="N", help="only the last N")
+    decisions.add_argument("--last", type=_positive, metavar="N", help="only the last N")
     decisions.add_argument("--denied", action="store_true", help="only denied calls")
     decisions.add_argument("--json", action="store_true", help="print the records as they are")
 
@@ -150,8 +150,17 @@ def _port(text: str) -> int:
     return number
 
 
-def _seconds(text: str) -> int:
+def _positive(text: str) -> int:
     number = int(text)
     if number <= 0:
-        raise argparse.ArgumentTypeError(f"{number} is not a number of seconds above zero")
+        raise argparse.ArgumentTypeError(f"{number} is not above zero")
+    return number
+
+
+def _descriptor(text: str) -> int:
+    number = int(text)
+    try:
+        os.fstat(number)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{number} is not an open descriptor") from error
     return number

@@ -12,6 +12,8 @@ from typing import Any
 from cloister.errors import CloisterError
 
 MAX_SHOWN = 100
+MEMBERS = frozenset({"time", "requestId", "operation", "caller", "outcome"})
+"""What every record has; lines without are not ours."""
 ATTESTED_OPERATIONS = frozenset(
     {"Decrypt", "DeriveSharedSecret", "GenerateDataKey", "GenerateDataKeyPair", "GenerateRandom"}
 )
@@ -58,13 +60,13 @@ class DecisionLog:
 def read_decisions(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the log's records, oldest first; lines that a crash cut short are passed over."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     record = json.loads(line)
                 except ValueError:
                     continue
-                if isinstance(record, dict):
+                if isinstance(record, dict) and record.keys() >= MEMBERS:
                     yield record
     except OSError as error:
         raise DecisionLogError(f"the decision log {path} cannot be read ({error.strerror})") from error

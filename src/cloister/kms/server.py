@@ -196,7 +196,7 @@ def listen_unix(path: Path) -> socket.socket:
             os.umask(before)
     except OSError as error:
         listener.close()
-        raise BindError(f"cannot listen on {path} ({error.strerror})") from error
+        raise BindError(f"cannot listen on {path} ({error.strerror or error})") from error
     return listener
 
 
