@@ -50,7 +50,9 @@ class DriverQueue:
 
     def describe(self, index: int, address: int, length: int, flags: int, following: int = 0) -> None:
         """Write one descriptor, true or not."""
-        struct.pack_into("<QIHH", self.memory, self.descriptors + 16 * index, address, length, flags, following)
+        struct.pack_into(
+            "<QIHH", self.memory, self.descriptors + 16 * index, address, length, flags, following
+        )
 
     def offer(self, head: int) -> None:
         """Make a chain available."""
@@ -91,7 +93,9 @@ class DriverQueue:
         taken = []
         (index,) = struct.unpack_from("<H", self.memory, self.used + 2)
         while self.seen_used != index:
-            head, length = struct.unpack_from("<II", self.memory, self.used + 4 + 8 * (self.seen_used % self.size))
+            head, length = struct.unpack_from(
+                "<II", self.memory, self.used + 4 + 8 * (self.seen_used % self.size)
+            )
             indices = self.chains.pop(head)
             start = self.buffers + indices[-1] * self.buffer_size
             taken.append((head, length, bytes(self.memory[start : start + length])))
@@ -113,7 +117,9 @@ class DriverQueue:
 class FrontEnd:
     """QEMU's part: memory, rings, messages. ``back_end`` is the socket to give to ``serve_device``."""
 
-    def __init__(self, sizes: Sequence[int] = (16, 16), *, memory_size: int = 4 << 20, buffer_size: int = 4096) -> None:
+    def __init__(
+        self, sizes: Sequence[int] = (16, 16), *, memory_size: int = 4 << 20, buffer_size: int = 4096
+    ) -> None:
         import mmap
 
         self.file = memory_file(memory_size)
@@ -141,7 +147,9 @@ class FrontEnd:
 
     def send(self, request: int, payload: bytes = b"", files: Sequence[int] = (), *, flags: int = 1) -> None:
         """Send one message."""
-        socket.send_fds(self.socket, [struct.pack("<III", request, flags, len(payload)) + payload], list(files))
+        socket.send_fds(
+            self.socket, [struct.pack("<III", request, flags, len(payload)) + payload], list(files)
+        )
 
     def send_u64(self, request: int, value: int, files: Sequence[int] = ()) -> None:
         """Send a message with the usual payload."""

@@ -12,7 +12,7 @@ from simulators.vhost_front_end import DriverQueue, FrontEnd
 
 HEADER = struct.Struct("<QQIIIHHIII")
 REQUEST, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST = range(1, 8)
-MAX_PACKET = 4096 - 44
+MAX_PACKET = 16384  # what one buffer of the transmit ring holds; Linux sends up to 64 KiB
 PARENT = 3
 
 
@@ -71,7 +71,10 @@ class VsockGuest:
 
     def packet(self, c: GuestConnection, op: int, payload: bytes = b"", *, flags: int = 0) -> None:
         """Queue a packet of a connection."""
-        self.raw((self.cid, PARENT, c.port, c.peer_port, len(payload), 1, op, flags, c.buf_alloc, c.fwd_cnt), payload)
+        self.raw(
+            (self.cid, PARENT, c.port, c.peer_port, len(payload), 1, op, flags, c.buf_alloc, c.fwd_cnt),
+            payload,
+        )
 
     def flush(self) -> None:
         """Move queued packets into the transmit ring."""

@@ -16,7 +16,7 @@ class VsockHost:
     """Dials answer on ``OPEN_PORT`` only; the host's end of each connection is in ``dialled``."""
 
     def __init__(self, *, features: int = 0, buffers: int = 64, max_connections: int = 1280) -> None:
-        self.front = FrontEnd((64, 64), memory_size=1 << 20)
+        self.front = FrontEnd((8, 8), memory_size=1 << 20, buffer_size=16384)
         self.dialled: list[socket.socket] = []
         self.device = VsockDevice(guest_cid=16, dial=self.dial, max_connections=max_connections)
         self.guest = VsockGuest(self.front, listening=[7000])

@@ -77,10 +77,11 @@ class _Session:
         self._device = device
         self._memory = memory
         self._rings = [Ring(i, device, memory, self._loop, self.fail) for i in range(device.queue_count)]
-        self._offered = device.features | Feature.VERSION_1 | _F_PROTOCOL_FEATURES
-        self._protocol = ProtocolFeature.MQ | ProtocolFeature.REPLY_ACK | ProtocolFeature.RESET_DEVICE
+        # Plain integers: the complement of an IntFlag knows its named bits alone.
+        self._offered = int(device.features | Feature.VERSION_1 | _F_PROTOCOL_FEATURES)
+        self._protocol = int(ProtocolFeature.MQ | ProtocolFeature.REPLY_ACK | ProtocolFeature.RESET_DEVICE)
         if device.config:
-            self._protocol |= ProtocolFeature.CONFIG
+            self._protocol |= int(ProtocolFeature.CONFIG)
         self._features = 0
         self._acknowledge = False
         self._received = bytearray()
