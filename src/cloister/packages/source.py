@@ -222,7 +222,7 @@ Dir::State::lists "{state}/lists";
 Dir::Cache "{state}";
 Dir::Cache::archives "{state}/archives";
 Dir::Cache::pkgcache "{state}/pkgcache.bin";
-Dir::Cache::srcpkgcache "{state}/srcpkgcache.bin";
+Dir::Cache::srcpkgcache "";
 Dir::Log "{state}/log";
 Dir::Etc::sourcelist "{state}/cloister.sources";
 Dir::Etc::sourceparts "/dev/null";
