@@ -22,6 +22,7 @@ from cloister.packages import unpack_package
 from cloister.places import Places
 from cloister.rootfs.archive import Progress, fetch_packages, lock_packages, open_archive
 from cloister.rootfs.lock import Lock, read_lock
+from cloister.rootfs.program import compile_program
 from cloister.rootfs.recipe import LOCK_NAME, Recipe, RecipeError, read_recipe
 from cloister.rootfs.tree import MODULES, copy_library, library_files, link_tree, normalise, precompile, prune
 from cloister.rootfs.wheels import fetch_wheels, lock_wheels, unpack_wheel
@@ -71,11 +72,10 @@ def assemble_root(
     change it.
     """
     recipe = read_recipe(directory)
-    if update_lock:
+    if update_lock and recipe.packages:
         progress("asking the archives for current versions")
         (directory / LOCK_NAME).write_text(_new_lock(places, recipe).to_json())
-    lock = read_lock(directory / LOCK_NAME)
-    _check_lock(recipe, lock, directory)
+    lock = _lock_of(recipe, directory)
     roots = places.cache / "roots"
     target = roots / _key(recipe, lock)
     if target.is_dir():
@@ -142,6 +142,8 @@ def open_example(
                     f"{directory / source}, which the recipe names, cannot be read: {error.strerror}"
                 ) from error
             target.chmod(0o644)
+        for path, source in recipe.programs:
+            compile_program(directory / source, root / path)
         yield Assembled(root, recipe.cmd, recipe.env)
 
 
@@ -186,6 +188,15 @@ def _new_lock(places: Places, recipe: Recipe) -> Lock:
     return Lock(recipe.suites, recipe.architecture, tuple(packages), tuple(wheels))
 
 
+def _lock_of(recipe: Recipe, directory: Path) -> Lock:
+    """Return what pins the recipe's packages and wheels; a recipe without any needs no file for it."""
+    if not recipe.packages and not recipe.wheels:
+        return Lock(recipe.suites, recipe.architecture, (), ())
+    lock = read_lock(directory / LOCK_NAME)
+    _check_lock(recipe, lock, directory)
+    return lock
+
+
 def _check_lock(recipe: Recipe, lock: Lock, directory: Path) -> None:
     """Refuse a lock that was made for another recipe."""
     locked = {pin.name for pin in lock.packages}
@@ -206,7 +217,7 @@ def _check_lock(recipe: Recipe, lock: Lock, directory: Path) -> None:
 def _key(recipe: Recipe, lock: Lock) -> str:
     """Digest everything the tree depends on, the recipe's own files and command aside."""
     ingredients = asdict(recipe)
-    for name in ("files", "cmd", "env"):
+    for name in ("files", "programs", "cmd", "env"):
         del ingredients[name]
     digest = hashlib.sha256(f"{RULES}\n{lock.digest}\n{json.dumps(ingredients, sort_keys=True)}\n".encode())
     for path in library_files(PACKAGE, LIBRARY) if recipe.library else ():

@@ -36,6 +36,8 @@ class Recipe:
     """Symbolic links: path in the image, target."""
     files: tuple[tuple[str, str], ...]
     """Path in the image, path beside the recipe."""
+    programs: tuple[tuple[str, str], ...]
+    """Path in the image, C source beside the recipe that is compiled to a static program."""
     cmd: tuple[str, ...]
     env: tuple[str, ...]
 
@@ -46,7 +48,7 @@ class Recipe:
             tables: dict[str, dict[str, Any]] = tomllib.loads(text)
             root = _known(tables, "root", "suites architecture packages wheels library keep leave_out links")
             image = _known(tables, "image", "cmd env")
-            files = tables.pop("files", {})
+            files, programs = tables.pop("files", {}), tables.pop("programs", {})
             _known({"": tables}, "", "")
             recipe = cls(
                 suites=_words(root, "suites"),
@@ -59,14 +61,17 @@ class Recipe:
                 links=tuple(
                     sorted((_inside(path), str(target)) for path, target in root.pop("links", {}).items())
                 ),
-                files=tuple(sorted((_inside(path), _inside(source)) for path, source in files.items())),
+                files=_beside(files),
+                programs=_beside(programs),
                 cmd=_words(image, "cmd"),
                 env=_words(image, "env"),
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise RecipeError(f"the recipe is malformed: {error}") from error
-        if not recipe.packages or not recipe.cmd:
-            raise RecipeError("the recipe is incomplete: it must name [root] packages and [image] cmd")
+        if not (recipe.packages or recipe.programs) or not recipe.cmd:
+            raise RecipeError(
+                "the recipe is incomplete: it must name [root] packages or [programs], and [image] cmd"
+            )
         return recipe
 
 
@@ -93,6 +98,10 @@ def _words(table: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{name} must be a list of strings")
     return tuple(values)
+
+
+def _beside(table: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((_inside(path), _inside(source)) for path, source in table.items()))
 
 
 def _inside(path: object) -> str:
