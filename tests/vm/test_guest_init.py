@@ -183,28 +183,29 @@ async def boot(
         return theirs
 
     vsock_ours, vsock_theirs = socket.socketpair()
-    console_ours, console_theirs = socket.socketpair()
-    console_ours.setblocking(False)
+    console_ours, console_theirs = os.pipe()
+    console = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(console), os.fdopen(console_ours, "rb")
+    )
     image = kit.kernel.read_bytes()
     config = MachineConfig(
         cpus=2, memory_mib=256, accelerator="tcg", cmdline=kit.cmdline,
         kernel_fd=memory_file(unpack_kernel(image) or image, descriptors),
         initrd_fd=memory_file(initrd, descriptors),
-        vsock_fd=vsock_theirs.fileno(), console_fd=console_theirs.fileno(),
+        vsock_fd=vsock_theirs.fileno(), console_fd=console_theirs,
     )  # fmt: skip
     started = time.monotonic()
     device = asyncio.create_task(serve_device(vsock_ours, VsockDevice(guest_cid=16, dial=dial)))
     async with start_machine(config, jail) as machine, asyncio.timeout(BOOT_SECONDS):
         vsock_theirs.close()
-        console_theirs.close()
-        heard = bytearray()
-        while chunk := await loop.sock_recv(console_ours, 65536):
-            heard += chunk
+        os.close(console_theirs)
+        heard = await console.read()
         await machine.wait()
     outcome.seconds = time.monotonic() - started
     await asyncio.wait_for(device, 5)
     await asyncio.gather(*pending)
-    console_ours.close()
+    transport.close()
     outcome.console = heard.decode(errors="replace").replace("\r", "")
     return outcome
 

@@ -43,7 +43,8 @@ def test_debug_machine_differs_by_its_console_alone() -> None:
     place = production.index("-serial")
     assert debug[:place] == production[:place]
     assert debug[place:] == [
-        "-chardev", "socket,id=console,fd=9", "-serial", "chardev:console", "-sandbox", SANDBOX,
+        "-add-fd", "fd=9,set=2", "-chardev", "file,id=console,path=/dev/fdset/2,append=on",
+        "-serial", "chardev:console", "-sandbox", SANDBOX,
     ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ the oldest output; the guest is never held up.
 """
 
 import asyncio
+import os
 import socket
 from contextlib import suppress
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 RING_SIZE: Final = 1 << 20
 MAX_READERS: Final = 32
 SEND_SIZE: Final = 1 << 16
+PAUSE_SECONDS: Final = 0.01
 END_SECONDS: Final = 2.0
 """How long the last output may take to reach a reader after the enclave's end."""
 PORT_OFFSET: Final = 10000
@@ -48,7 +50,8 @@ class ConsoleLog:
 class Console:
     """Reads a guest's console and serves readers until the guest's end is reached and they have all of it."""
 
-    def __init__(self, source: socket.socket, listener: socket.socket) -> None:
+    def __init__(self, source: int, listener: socket.socket) -> None:
+        """Take over the read end of the guest's pipe, and the listener."""
         self.log = ConsoleLog()
         self._source = source
         self._listener = listener
@@ -57,27 +60,37 @@ class Console:
 
     async def serve(self) -> None:
         """Run until the guest's console closes; cancel to stop early."""
-        self._source.setblocking(False)
+        os.set_blocking(self._source, False)
         self._listener.setblocking(False)
         readers = asyncio.create_task(self._accept())
         try:
             await self._collect()
         finally:
             readers.cancel()
-            self._source.close()
+            os.close(self._source)
             with suppress(asyncio.CancelledError):
                 await readers
 
     async def _collect(self) -> None:
-        loop = asyncio.get_running_loop()
-        with suppress(OSError):
-            while output := await loop.sock_recv(self._source, SEND_SIZE):
-                self.log.append(output)
-                async with self._news:
-                    self._news.notify_all()
+        while output := await self._read():
+            self.log.append(output)
+            async with self._news:
+                self._news.notify_all()
+            # a UART speaks byte by byte: without a pause each would cost a turn of the loop
+            await asyncio.sleep(PAUSE_SECONDS)
         self._ended = True
         async with self._news:
             self._news.notify_all()
+
+    async def _read(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._source, lambda: None if ready.done() else ready.set_result(None))
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._source)
+        return os.read(self._source, RING_SIZE)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

@@ -127,11 +127,11 @@ class Enclave:
             self._watch(control),
             self._await_termination(control),
         ]
-        if self._started.console is not None:
+        if self._started.console_fd is not None:
             port = self._claim.cid + PORT_OFFSET
             listener = listen(port, cid=HYPERVISOR_CID)
             stack.callback(listener_path(port, cid=HYPERVISOR_CID).unlink, missing_ok=True)
-            self._console = asyncio.create_task(Console(self._started.console, listener).serve())
+            self._console = asyncio.create_task(Console(self._started.console_fd, listener).serve())
         return [asyncio.create_task(step) for step in steps]
 
     async def _boot(self, report: Report) -> None:
@@ -205,7 +205,7 @@ class Enclave:
 
     async def _finish(self, tasks: list["asyncio.Task[None]"]) -> None:
         self._machine.kill()
-        if self._started.console is not None:
+        if self._started.console_fd is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._console, END_SECONDS)
         for task in tasks:

@@ -4,6 +4,7 @@ QEMU needs a tenth of a second before it speaks to its devices; what can be done
 """
 
 import ctypes
+import fcntl
 import os
 import resource
 import socket
@@ -31,6 +32,9 @@ from cloister.vmm import (
 )
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_F_SETPIPE_SZ: Final = 1031
+CONSOLE_PIPE: Final = 1 << 20
+"""Bytes the guest may print before it is read; the most that Linux gives to everybody."""
 OPEN_FILES: Final = 8192
 """Enough for the vsock device's connections and their sockets."""
 
@@ -43,7 +47,8 @@ class Started:
     machine: Machine
     vsock: socket.socket
     nsm: socket.socket
-    console: socket.socket | None
+    console_fd: int | None
+    """The read end of a pipe, in debug mode."""
 
 
 def limit_process() -> None:
@@ -78,14 +83,22 @@ def _check_runnable(image: Image) -> None:
         )
 
 
+def _console_pipe() -> tuple[int, int]:
+    read, write = os.pipe()
+    with suppress(OSError):  # then it holds 64 KiB
+        fcntl.fcntl(read, _F_SETPIPE_SZ, CONSOLE_PIPE)
+    return read, write
+
+
 def start(
     request: RunRequest, cpus: tuple[int, ...], loaded: LoadedImage, places: Places, stack: ExitStack
 ) -> Started:
     """Start the machine; ``stack`` gets what undoes it. Raises EnclaveFailure E19, E29."""
-    pairs = [socket.socketpair() for _ in range(3 if request.debug else 2)]
+    pairs = [socket.socketpair() for _ in range(2)]
     for ours, theirs in pairs:
         stack.callback(ours.close)
         stack.callback(theirs.close)
+    console_read, console_write = _console_pipe() if request.debug else (None, None)
     kvm = None
     try:
         jail = find_jail(places)
@@ -101,7 +114,7 @@ def start(
             vsock_fd=pairs[0][1].fileno(),
             nsm_fd=pairs[1][1].fileno(),
             kvm_fd=kvm,
-            console_fd=pairs[2][1].fileno() if request.debug else None,
+            console_fd=console_write,
         )
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cpus)
@@ -117,9 +130,10 @@ def start(
     except MachineError as error:
         raise EnclaveFailure("E29", f"The enclave cannot be created. {error}", action="Create VM") from None
     finally:
-        if kvm is not None:
-            os.close(kvm)
+        for fd in (kvm, console_write):
+            if fd is not None:
+                os.close(fd)
     stack.callback(machine.close)
     for _, theirs in pairs:
         theirs.close()
-    return Started(loaded, machine, pairs[0][0], pairs[1][0], pairs[2][0] if request.debug else None)
+    return Started(loaded, machine, pairs[0][0], pairs[1][0], console_read)

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import re
-import socket
+import select
 import tempfile
 import time
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ def probe_footing(jail: Jail, kernel_fd: int) -> Footing:
 
 
 def _boots(jail: Jail, kernel_fd: int, accelerator: Accelerator, uid: int | None) -> tuple[bool, str]:
-    ours, theirs = socket.socketpair()
+    ours, theirs = os.pipe()
     empty = os.memfd_create("no-initrd")
     kvm = open_kvm() if accelerator == "kvm" else None
     config = MachineConfig(
@@ -78,38 +78,31 @@ def _boots(jail: Jail, kernel_fd: int, accelerator: Accelerator, uid: int | None
         kernel_fd=kernel_fd,
         initrd_fd=empty,
         kvm_fd=kvm,
-        console_fd=theirs.fileno(),
+        console_fd=theirs,
     )
     machine = None
     try:
         os.write(empty, bytes(512))  # QEMU refuses an empty file; the kernel skips zeros
         machine = spawn_machine(config, jail, uid=uid)
-        theirs.close()
         booted = PROBE_PROOF.search(_listen(ours, machine)) is not None
     finally:
         if machine is not None:
             machine.close()
-        ours.close()
-        theirs.close()
+        os.close(ours)
+        os.close(theirs)
         os.close(empty)
         if kvm is not None:
             os.close(kvm)
     return booted, machine.last_words()
 
 
-def _listen(console: socket.socket, machine: Machine) -> bytes:
+def _listen(console: int, machine: Machine) -> bytes:
     deadline = time.monotonic() + PROBE_SECONDS
     heard = bytearray()
-    console.settimeout(0.2)
     while len(heard) < MAX_PROBE_OUTPUT and time.monotonic() < deadline and not machine.is_broken():
-        try:
-            chunk = console.recv(65536)
-        except TimeoutError:
-            continue
-        except OSError:
-            break
-        heard += chunk
-        if not chunk or PROBE_PROOF.search(heard):
+        ready, _, _ = select.select([console], [], [], 0.2)
+        heard += os.read(console, 65536) if ready else b""
+        if PROBE_PROOF.search(heard) or machine.has_ended:
             break
     return bytes(heard)
 

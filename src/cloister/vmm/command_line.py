@@ -67,4 +67,6 @@ def _console(config: MachineConfig) -> list[str]:
     # AWS's init needs a /dev/console to open, so the UART is there even where nobody may listen
     if config.console_fd is None:
         return ["-serial", "null"]
-    return ["-chardev", f"socket,id=console,fd={config.console_fd}", "-serial", "chardev:console"]
+    # a pipe keeps a byte in a byte; a socket, which takes hundreds for each, would fill up and lose output
+    pipe = ["-add-fd", f"fd={config.console_fd},set=2"]
+    return [*pipe, "-chardev", "file,id=console,path=/dev/fdset/2,append=on", "-serial", "chardev:console"]

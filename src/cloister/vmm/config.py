@@ -35,7 +35,7 @@ class MachineConfig:
     kvm_fd: int | None = None
     """The open KVM device, where that is the accelerator."""
     console_fd: int | None = None
-    """A stream that gets everything the guest prints; None makes the UART a sink that QEMU discards."""
+    """The write end of a pipe for what the guest prints; None makes the UART a sink that QEMU discards."""
     architecture: Architecture = "x86_64"
 
     def __post_init__(self) -> None:

@@ -123,6 +123,11 @@ class Machine:
         self.last_words()
         return b"KVM internal error" in self._complaint
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the machine's first process is gone."""
+        return self._process.poll() is not None
+
     def last_words(self) -> str:
         """Return the complaint of a machine that has ended."""
         with contextlib.suppress(OSError, ValueError):
