@@ -7,7 +7,6 @@ import fcntl
 import os
 import socket
 import stat
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +29,6 @@ from cloister.vsock import (
 
 CONNECT_SECONDS = 10.0
 BACKLOG = 1024
-_LOCAL_CID = 0x7B9  # IOCTL_VM_SOCKETS_GET_LOCAL_CID, linux/vm_sockets.h
 
 
 class TransportError(CloisterError):
@@ -54,8 +52,11 @@ class AddressInUseError(TransportError):
 
 
 def inside_enclave() -> bool:
-    """Whether this program runs in an enclave: there is a security module, or a guest's own CID."""
-    return Path("/dev/nsm").exists() or (_local_cid() >= CID_PARENT and not current_places().vsock.is_dir())
+    """Whether this program runs in an enclave: only there is a security module.
+
+    A CID of its own proves nothing: the parent may be somebody's virtual machine too.
+    """
+    return Path("/dev/nsm").exists()
 
 
 def open_stream(cid: int, port: int, *, timeout: float | None = CONNECT_SECONDS) -> socket.socket:
@@ -104,21 +105,6 @@ def listen(port: int, *, cid: int = CID_PARENT, backlog: int = BACKLOG) -> socke
 def listener_path(port: int, *, cid: int = CID_PARENT) -> Path:
     """Return the parent's file for a listener."""
     return current_places().vsock / str(check_cid(cid)) / listener_name(port)
-
-
-def _local_cid() -> int:
-    """Return this machine's CID, or -1 when it is no guest."""
-    try:
-        device = os.open("/dev/vsock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
-    try:
-        cid = struct.unpack("I", fcntl.ioctl(device, _LOCAL_CID, b"\0\0\0\0"))[0]
-        return -1 if cid == CID_ANY else int(cid)
-    except OSError:
-        return -1
-    finally:
-        os.close(device)
 
 
 def _open_vsock(cid: int, port: int, timeout: float | None) -> socket.socket:
