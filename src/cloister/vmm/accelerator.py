@@ -9,7 +9,6 @@ import json
 import os
 import re
 import select
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -117,6 +116,8 @@ def _read(cache: Path, key: str) -> Footing | None:
 
 
 def _write(cache: Path, key: str, footing: Footing) -> None:
+    import tempfile  # noqa: PLC0415 -- needed once per host
+
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
         cache.parent.mkdir(parents=True, exist_ok=True)
         fields = {"accelerator": footing.accelerator, "own_user": footing.own_user}

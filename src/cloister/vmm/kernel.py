@@ -5,7 +5,6 @@ What is measured stays the section as it stands. The boot protocol is Linux's Do
 bzip2 and LZO: such kernels are booted as they are and unpack themselves.
 """
 
-import lzma
 import struct
 import zlib
 from typing import Final
@@ -28,7 +27,7 @@ def unpack_kernel(bzimage: bytes | memoryview) -> bytes | None:
         return None
     try:
         elf = _decompress(payload)
-    except (ValueError, RuntimeError, zlib.error, lzma.LZMAError):
+    except (ValueError, zlib.error):
         return None
     return elf if elf is not None and has_pvh_entry(elf) else None
 
@@ -58,8 +57,17 @@ def _decompress(payload: memoryview) -> bytes | None:
     if magic.startswith(b"\x1f\x8b"):
         return zlib.decompressobj(wbits=31).decompress(payload, size)
     if magic == b"\xfd7zXZ\x00":
-        return lzma.LZMADecompressor(memlimit=MAX_KERNEL).decompress(payload[:-4], size)
+        return _unpack_xz(payload[:-4], size)
     return None
+
+
+def _unpack_xz(stream: memoryview, size: int) -> bytes:
+    import lzma  # noqa: PLC0415 -- loaded only when such a kernel is met
+
+    try:
+        return lzma.LZMADecompressor(memlimit=MAX_KERNEL).decompress(stream, size)
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from None
 
 
 def _unpack_lz4(frame: memoryview, size: int) -> bytes:

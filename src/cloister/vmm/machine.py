@@ -3,7 +3,6 @@
 No monitor: what the enclave needs comes over its devices, and a machine without state to save is best killed.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import json
@@ -14,11 +13,14 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cloister.vmm.command_line import command_line
 from cloister.vmm.config import MachineConfig, MachineError
 from cloister.vmm.jail import STAGE, Jail, jail_command_line
+
+if TYPE_CHECKING:
+    import asyncio
 
 KILL_SECONDS: Final = 10.0
 START_SECONDS: Final = 10.0
@@ -76,6 +78,8 @@ class Machine:
 
     async def wait(self) -> int:
         """Return bubblewrap's exit status (QEMU's, or 128 + signal) once all processes are gone."""
+        import asyncio  # noqa: PLC0415 -- 40 ms that a starting machine need not wait for
+
         loop = asyncio.get_running_loop()
         await self._drain(loop)
         self.kill()  # its standard error is closed: whatever is left of it is not a machine any more
@@ -100,7 +104,7 @@ class Machine:
                 os.waitpid(self.emulator_pid, os.WNOHANG)
         return status
 
-    async def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _drain(self, loop: "asyncio.AbstractEventLoop") -> None:
         ended = loop.create_future()
 
         def read() -> None:
