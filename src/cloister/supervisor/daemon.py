@@ -3,6 +3,7 @@
 Forked and not executed anew: the program's modules are loaded already. Process model: nitro-tools 1.6.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -161,6 +162,7 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         start,
     )
 
+    gc.disable()  # importing makes much that is never garbage
     limit_process()
     with ExitStack() as stack:
         report.say("Start allocating memory...")
@@ -171,6 +173,9 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         import asyncio  # noqa: PLC0415 -- as above
 
         from cloister.supervisor.enclave import Enclave  # noqa: PLC0415 -- as above
+
+        gc.freeze()  # modules live as long as the process
+        gc.enable()
 
         async def live() -> None:
             enclave = Enclave(order.request, order.cpus, started, order.places, journal)
