@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(inside_enclave(), reason="this machine is an enc
 
 @pytest.fixture(autouse=True)
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty address tree whose paths are longer than a socket's may be."""
+    """Make an address tree whose paths are longer than a socket's may be."""
     run = tmp_path / ("r" * 100)
     monkeypatch.setenv("NITRO_CLI_SOCKETS_PATH", str(run))
     return run / "vsock"
@@ -34,7 +34,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def mux(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """A multiplexer of enclave 16 that gives scripted answers and keeps what it was told."""
+    """Run a multiplexer of enclave 16 that gives scripted answers and keeps what it was told."""
     (tree / "16").mkdir(parents=True, mode=0o700)
     answers: list[bytes] = []
     with transport._short_path(tree / "16") as short:

@@ -1,6 +1,7 @@
 """CIDs, paths and the multiplexer on the host."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import socket
@@ -24,7 +25,7 @@ def test_cids_count_from_sixteen_and_come_back(tmp_path: Path) -> None:
     """The lowest free CID is taken; a released one is free again; a wanted one is given or refused."""
     network = HostNetwork(tmp_path)
     first, second = network.claim_cid(), network.claim_cid()
-    assert (16, 17) == (first.cid, second.cid)
+    assert (first.cid, second.cid) == (16, 17)
     with pytest.raises(CidError, match="in use"):
         network.claim_cid(17)
     with pytest.raises(CidError, match="reserved"):
@@ -32,9 +33,9 @@ def test_cids_count_from_sixteen_and_come_back(tmp_path: Path) -> None:
     first.close()
     first.close()
     with network.claim_cid() as again, network.claim_cid(99) as wanted:
-        assert (16, 99) == (again.cid, wanted.cid)
+        assert (again.cid, wanted.cid) == (16, 99)
     second.close()
-    assert [".lock"] == os.listdir(network.root)
+    assert [path.name for path in network.root.iterdir()] == [".lock"]
 
 
 def test_everything_is_private(tmp_path: Path) -> None:
@@ -107,6 +108,7 @@ class Attached:
         self.ports: list[int] = []
 
     def __call__(self, sock: socket.socket, port: int) -> None:
+        """Answer like an enclave that sends back what it gets."""
         self.ports.append(port)
         sock.setblocking(True)
         sock.settimeout(2)
@@ -130,12 +132,10 @@ def test_the_multiplexer_takes_the_line_and_no_byte_more(tmp_path: Path) -> None
             for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"CONNECT x\n", b"C" * 100, b"\n"):
                 reader, writer = await asyncio.open_unix_connection(claim.directory / "mux")
                 writer.write(nonsense)
-                try:
+                with contextlib.suppress(ConnectionResetError):
                     assert await reader.read() == b""
-                except ConnectionResetError:
-                    pass
                 writer.close()
-            assert [5000] == attached.ports
+            assert attached.ports == [5000]
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_dialled_is_reset_at_once(destination: tuple[int, int]) -
 
 
 def test_the_end_of_the_host_reaches_the_guest() -> None:
-    """A host program's half-close arrives as SHUTDOWN(SEND); the guest may still send, and its end ends both."""
+    """A host program's half-close arrives as SHUTDOWN(SEND); the guest may still send."""
 
     async def test() -> None:
         async with VsockHost() as host:
@@ -129,7 +129,7 @@ def test_the_end_of_the_guest_reaches_the_host() -> None:
 
 
 def test_a_closing_guest_loses_nothing() -> None:
-    """What the guest sent before it closed arrives, even when the host program reads late and the guest resets."""
+    """What the guest sent before it closed arrives, even late and after the guest's reset."""
 
     async def test() -> None:
         async with VsockHost() as host:
@@ -150,7 +150,7 @@ def test_a_closing_guest_loses_nothing() -> None:
 
 
 def test_a_port_can_be_used_again() -> None:
-    """A guest that forgot a connection and asks for it again is refused once and the old stream ends; then it works."""
+    """Asking for a connection that exists ends the old one and is refused once; then it works."""
 
     async def test() -> None:
         async with VsockHost() as host:
@@ -190,7 +190,7 @@ def test_a_host_program_that_stops_reading_costs_a_window() -> None:
     run(test())
 
 
-CHEATS = {
+CHEATS: dict[str, Callable[[GuestConnection], tuple[int, ...]]] = {
     "claims bytes never sent": lambda c: (16, PARENT, c.port, OPEN_PORT, 0, 1, CREDIT_UPDATE, 0, 8192, 5),
     "response to nothing": lambda c: (16, PARENT, c.port, OPEN_PORT, 0, 1, 2, 0, 8192, 0),
     "unknown op": lambda c: (16, PARENT, c.port, OPEN_PORT, 0, 1, 99, 0, 8192, 0),
@@ -242,7 +242,7 @@ def test_stray_packets(name: str) -> None:
 
 
 def test_a_flood_of_requests_is_bounded() -> None:
-    """A guest that asks for ever and takes no answers is no longer listened to; afterwards everything works."""
+    """A guest that asks for ever and takes no answers is not listened to until it does."""
 
     async def test() -> None:
         async with VsockHost(buffers=0) as host:
@@ -287,7 +287,7 @@ def test_too_many_connections_are_refused() -> None:
 
 
 def test_small_packets_are_coalesced() -> None:
-    """A guest that does not read gets no more packets than its buffer pays for in overhead (Linux >= 6.12.92)."""
+    """A guest that does not read gets few packets, for Linux >= 6.12.92 counts their overhead."""
 
     async def test() -> None:
         async with VsockHost() as host:

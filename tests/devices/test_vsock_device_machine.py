@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,6 +26,8 @@ TALK = st.lists(
     max_size=12,
 )
 PAYLOAD = bytes(range(256)) * 256
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -50,7 +54,8 @@ class VsockMachine(RuleBasedStateMachine):
         self.run(self.host.__aenter__())
         self.position = 0
 
-    def run(self, coroutine):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 -- as the loop's own
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Let the loop run until something is done."""
         return self.loop.run_until_complete(coroutine)
 
     def payload(self, size: int) -> bytes:
@@ -59,18 +64,22 @@ class VsockMachine(RuleBasedStateMachine):
         return PAYLOAD[self.position : self.position + size]
 
     def some(self, index: int) -> Pair:
+        """Return one of the latest connections."""
         return self.pairs[-1 - index % len(self.pairs)]
 
     @initialize()
     def begin(self) -> None:
+        """Begin with a connection of each kind."""
         self.open_from_guest(8192)
         self.host_connects()
 
     @rule(buf_alloc=st.sampled_from([500, 1500, 8192, 1 << 18]))
     def guest_connects(self, buf_alloc: int) -> None:
+        """Connect from the guest."""
         self.open_from_guest(buf_alloc)
 
     def open_from_guest(self, buf_alloc: int) -> None:
+        """Connect from the guest and see that it succeeds."""
         connection = self.host.guest.connect(OPEN_PORT, buf_alloc=buf_alloc)
         self.run(self.host.settle())
         assert connection.state == "open"
@@ -78,6 +87,7 @@ class VsockMachine(RuleBasedStateMachine):
 
     @rule()
     def host_connects(self) -> None:
+        """Connect into the guest and read the answer."""
         sock = self.run(self.host.attach(7000))
         self.run(self.host.settle())
         line = sock.recv(64)
@@ -103,6 +113,7 @@ class VsockMachine(RuleBasedStateMachine):
                     self.run(self.host.settle(1))
 
     def guest_sends(self, connection: GuestConnection, size: int) -> None:
+        """Send within the credit."""
         size = min(size, connection.credit)
         if (
             connection.state == "open"
@@ -112,24 +123,28 @@ class VsockMachine(RuleBasedStateMachine):
             self.host.guest.send(connection, self.payload(size))
 
     def host_sends(self, pair: Pair, size: int) -> None:
+        """Send what the socket takes."""
         if not (pair.host_ended or pair.host_closed):
             with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
                 payload = self.payload(size)
                 pair.host_sent += payload[: pair.host.send(payload)]
 
     def host_reads(self, pair: Pair, size: int) -> None:
+        """Read what is there."""
         if not pair.host_closed:
             with suppress(BlockingIOError, ConnectionResetError):
                 pair.host_received += pair.host.recv(size)
 
     @rule(index=INDEX, flags=st.sampled_from([1, 2, 3]))
     def guest_shuts_down(self, index: int, flags: int) -> None:
+        """End directions from the guest."""
         connection = self.some(index).guest
         if connection.state == "open":
             self.host.guest.shut(connection, flags)
 
     @rule(index=INDEX)
     def guest_resets(self, index: int) -> None:
+        """End abruptly from the guest."""
         pair = self.some(index)
         if pair.guest.state == "open":
             pair.guest_reset = True
@@ -137,6 +152,7 @@ class VsockMachine(RuleBasedStateMachine):
 
     @rule(index=INDEX)
     def host_half_closes(self, index: int) -> None:
+        """End our sending side."""
         pair = self.some(index)
         if not pair.host_closed:
             pair.host_ended = True
@@ -145,28 +161,31 @@ class VsockMachine(RuleBasedStateMachine):
 
     @rule(index=INDEX)
     def host_closes(self, index: int) -> None:
+        """Close the host program's end."""
         pair = self.some(index)
         pair.host_closed = True
         pair.host.close()
 
     @rule()
     def time_passes(self) -> None:
+        """Let everything come to rest."""
         self.run(self.host.settle())
 
     @invariant()
     def device_lives(self) -> None:
+        """See that the device has not ended."""
         assert not self.host.task.done(), self.host.task.exception()
 
     @invariant()
     def streams_are_prefixes(self) -> None:
-        """What arrived is the beginning of what was sent, in both directions."""
+        """See that what arrived is the beginning of what was sent, in both directions."""
         for pair in self.pairs:
             arrived = pair.guest.received + pair.guest.unread
             assert pair.host_sent.startswith(arrived)
             assert pair.guest.sent.startswith(pair.host_received)
 
     def teardown(self) -> None:
-        """Everybody reads to the end: nothing that could arrive is missing."""
+        """Read to the end: nothing that could arrive is missing."""
         try:
             if not self.host.task.done():
                 self.read_to_the_end()
@@ -177,6 +196,7 @@ class VsockMachine(RuleBasedStateMachine):
             self.loop.close()
 
     def read_to_the_end(self) -> None:
+        """Read both ends dry and compare."""
         for _ in range(80):
             self.run(self.host.settle(1))
             for pair in self.pairs:

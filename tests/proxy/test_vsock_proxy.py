@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(coroutine, 20))
 
 
-def fake_resolver(names: dict[str, Sequence[str]]) -> Callable[[str], Sequence[str]]:
+def fake_resolver(names: Mapping[str, Sequence[str]]) -> Callable[[str], Sequence[str]]:
     """Resolve what the test says; anything else fails as DNS does."""
 
     def resolve(host: str) -> Sequence[str]:
@@ -129,7 +129,9 @@ def test_errors_end_with_one(
     assert capsys.readouterr().err == text + "\n"
 
 
-@pytest.mark.parametrize("words", [[], ["8000"], ["-4", "-6", "8000", "a", "80"], ["--nope", "8000", "a", "80"]])
+@pytest.mark.parametrize(
+    "words", [[], ["8000"], ["-4", "-6", "8000", "a", "80"], ["--nope", "8000", "a", "80"]]
+)
 def test_wrong_usage_ends_with_two(words: list[str]) -> None:
     """A call outside the grammar ends with exit code 2."""
     with pytest.raises(SystemExit) as caught:
@@ -138,7 +140,9 @@ def test_wrong_usage_ends_with_two(words: list[str]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def proxied(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]) -> Any:
+async def proxied(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
+) -> Any:
     """Run a TCP server and a proxy to it on port 8000."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -197,7 +201,7 @@ def test_connections_do_not_wait_for_each_other() -> None:
             for _, writer in clients:
                 writer.close()
             async with asyncio.timeout(2):
-                while proxy.connections:
+                while proxy.connections:  # noqa: ASYNC110 -- no event to wait for
                     await asyncio.sleep(0.01)
 
     run(test())
@@ -230,7 +234,7 @@ def test_a_destination_that_is_down_costs_one_connection() -> None:
 
 @pytest.fixture
 def listening() -> Iterator[tuple[socket.socket, int]]:
-    """A TCP listener on loopback."""
+    """Listen on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener, listener.getsockname()[1]
 

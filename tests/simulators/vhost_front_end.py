@@ -1,4 +1,4 @@
-"""A guest's driver and its QEMU in one: builds rings in a memory file and speaks vhost-user over a socketpair.
+"""A guest's driver and its QEMU in one: rings in a memory file, and vhost-user over a socketpair.
 
 It can also lie: raw descriptors, raw ring indices and raw messages are there for hostile tests.
 """
@@ -192,5 +192,5 @@ class FrontEnd:
 async def until(condition: Callable[[], object], seconds: float = 2.0) -> None:
     """Let the loop run until something is true."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 -- shared memory has no event to wait for
             await asyncio.sleep(0.0005)

@@ -1,4 +1,4 @@
-"""A model guest: the driver's side of virtio-vsock (virtio 1.2 section 5.10.6), which checks all that the device does.
+"""A model guest: the driver's side of virtio-vsock (virtio 1.2 section 5.10.6), checking the device.
 
 Every packet from the device is held against the rules: credit, order, states, addresses. A broken rule is an
 AssertionError in the test.

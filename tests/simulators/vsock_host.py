@@ -1,8 +1,9 @@
-"""A running vsock device with a model guest at one end and host programs, played by the test, at the other."""
+"""A running vsock device: a model guest at one end, host programs played by the test at the other."""
 
 import asyncio
 import socket
 from contextlib import suppress
+from typing import Self
 
 from cloister.devices import VsockDevice
 from cloister.vhost import serve_device
@@ -42,7 +43,7 @@ class VsockHost:
         self.device.attach(theirs, port)
         return ours
 
-    async def __aenter__(self) -> "VsockHost":
+    async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(serve_device(self.front.back_end, self.device))
         self.front.set_up(self._features)
         self.guest.offer_buffers(self._buffers)

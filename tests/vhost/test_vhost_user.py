@@ -4,7 +4,8 @@ import asyncio
 import os
 import struct
 from collections.abc import Callable, Coroutine
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 from hypothesis import given, settings
@@ -38,15 +39,18 @@ class EchoDevice:
         self.ended = False
 
     def begin(self, fail: Callable[[DeviceError], None]) -> None:
-        """Nothing to prepare."""
+        """Prepare nothing."""
 
     def queue_started(self, _index: int, queue: Virtqueue) -> None:
+        """Take the ring."""
         self.queue = queue
 
     def queue_stopped(self, _index: int) -> None:
+        """Leave the ring."""
         self.queue = None
 
     def kicked(self, _index: int) -> None:
+        """Serve the ring."""
         assert self.queue is not None
         self.queue.disarm()
         while True:
@@ -61,6 +65,7 @@ class EchoDevice:
         self.queue.publish()
 
     def end(self) -> None:
+        """Note the end."""
         self.ended = True
 
 
@@ -75,7 +80,7 @@ class Served:
         self._features = features
         self._set_up = set_up
 
-    async def __aenter__(self) -> "Served":
+    async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(serve_device(self.front.back_end, self.device, memory=self.memory))
         if self._set_up:
             self.front.set_up(self._features)
@@ -94,6 +99,11 @@ class Served:
             await asyncio.wait_for(asyncio.shield(self.task), 2)
         assert self.device.ended
         return str(caught.value)
+
+
+def open_files() -> set[str]:
+    """Return the descriptors of this process."""
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -151,7 +161,7 @@ def test_indirect_tables_are_walked() -> None:
             ring.offer(0)
             ring.notify()
             await until(lambda: served.device.served)
-            assert memory[ring.buffers + 4096 : ring.buffers + 4096 + 5] == b"hello"
+            assert bytes(memory[ring.buffers + 4096 : ring.buffers + 4101]) == b"hello"
 
     run(test())
 
@@ -281,10 +291,10 @@ def test_memory_can_be_mapped_anew_while_a_ring_runs() -> None:
     async def test() -> None:
         async with Served() as served:
             old = served.memory.files
-            files_before = len(os.listdir("/proc/self/fd"))
+            files_before = len(open_files())
             served.front.send(5, served.front.memory_table(), [served.front.file])
             await served.front.ask(17)
-            assert len(os.listdir("/proc/self/fd")) == files_before
+            assert len(open_files()) == files_before
             assert len(served.memory.files) == len(old) == 1
             served.ring.add(b"x", writable=[1])
             served.ring.notify()
@@ -341,12 +351,12 @@ def test_a_broken_message_ends_the_device(name: str) -> None:
     """A message out of bounds ends the device with one sentence and leaks no file."""
 
     async def test() -> None:
-        before = set(os.listdir("/proc/self/fd"))
+        before = open_files()
         send, expected = MESSAGES[name]
         async with Served(set_up=False) as served:
             send(served.front)
             assert expected in await served.error()
-        assert set(os.listdir("/proc/self/fd")) == before
+        assert open_files() == before
 
     run(test())
 

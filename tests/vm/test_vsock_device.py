@@ -1,4 +1,4 @@
-"""Linux's own drivers against our devices: a guest's first program uses vsock and /dev/nsm, the host answers."""
+"""Linux's own drivers against our devices: a guest's first program uses vsock and /dev/nsm."""
 
 import asyncio
 import contextlib

@@ -129,7 +129,7 @@ def test_nothing_follows_the_end() -> None:
 
 
 def test_credit_is_told_when_half_the_window_is_news() -> None:
-    """``consumed`` asks for an update at half a window since the guest last heard, whatever packet told it."""
+    """``consumed`` asks for an update at half a window since the guest last heard of it."""
     one = connection(buf_alloc=4096)
     one.receive(packet(Op.RW, length=4000))
     assert not one.consumed(2047)
