@@ -44,7 +44,8 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cloister",
         description="An open implementation of AWS Nitro Enclaves for any Linux machine.",
-        epilog="Start with 'cloister setup', then 'cloister demo'. nitro-cli and vsock-proxy follow AWS.",
+        epilog="Start with 'cloister setup', then 'cloister demo'. "
+        "The commands nitro-cli and vsock-proxy speak AWS's own grammar.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", "-V", action="version", version=f"cloister {__version__}")
