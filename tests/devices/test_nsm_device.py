@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from cloister.devices import NsmDevice
+from cloister.errors import CloisterError
 from cloister.vhost import serve_device
 from simulators.vhost_front_end import FrontEnd, until
 
 
 def echo(request: bytes) -> bytes:
     """Answer with the length and the end of a request."""
+    if request == b"trouble":
+        raise CloisterError("trouble")
     return b"%d:" % len(request) + request[-8:]
 
 
@@ -54,6 +57,7 @@ CASES: dict[str, tuple[list[tuple[list[bytes], list[int]]], list[tuple[int, byte
     "no request": ([([], [0x3000])], [(0, b"")]),
     "empty request": ([([b""], [0x3000])], [(0, b"")]),
     "no place": ([([b"hello"], [3])], [(0, b"")]),
+    "the module is in trouble": ([([b"trouble"], [100])], [(0, b"")]),
     "answered once": ([([b"a"], [100]), ([], [100])], [(3, b"1:a"), (0, b"")]),
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -145,6 +146,45 @@ def test_a_closing_guest_loses_nothing() -> None:
                 received += piece
                 await host.settle(1)
             assert payload == received
+
+    run(test())
+
+
+def test_last_words_arrive() -> None:
+    """What the guest put into the ring just before it stopped still reaches the host."""
+
+    async def test() -> None:
+        async with VsockHost() as host:
+            connection, sock = await connected(host)
+            host.guest.send(connection, bytes(60_000))
+            host.front.send(11, struct.pack("<II", 0, 0))
+            host.front.send(11, struct.pack("<II", 1, 0))
+            host.front.socket.close()
+            await host.task
+            received = b""
+            while (piece := receive_all(sock)) is not None:
+                received += piece
+                await asyncio.sleep(0)
+            assert len(received) == 60_000
+            assert not host.device.draining
+
+    run(test())
+
+
+def test_a_waiting_stream_respects_the_guests_end() -> None:
+    """A stream that waits for ring buffers sends nothing once the guest receives no more."""
+
+    async def test() -> None:
+        async with VsockHost(buffers=1) as host:
+            connection = host.guest.connect(OPEN_PORT)
+            await until(lambda: host.dialled)
+            host.dialled[0].send(b"too late")
+            await asyncio.sleep(0.01)
+            host.guest.shut(connection, 1)
+            await asyncio.sleep(0.01)
+            await host.settle()
+            assert connection.state == "open"
+            assert not connection.unread
 
     run(test())
 

@@ -54,6 +54,7 @@ class VsockHost:
         self.task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await self.task
+        self.device.close()
         for sock in self.dialled:
             sock.close()
         self.front.close()

@@ -6,6 +6,7 @@ the request as one chain and the place for the response as the next; one chain w
 
 from collections.abc import Callable
 
+from cloister.errors import CloisterError
 from cloister.nsm import MAX_REQUEST, MAX_RESPONSE
 from cloister.vhost import DeviceError, Virtqueue
 
@@ -59,7 +60,10 @@ class NsmDevice:
         if not places or not self._request:
             return 0
         request, self._request = self._request, None
-        response = self._handle(request)
+        try:
+            response = self._handle(request)
+        except CloisterError:
+            return 0
         if len(response) > min(MAX_RESPONSE, sum(map(len, places))):
             return 0
         left = memoryview(response)

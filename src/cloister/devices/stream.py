@@ -193,7 +193,7 @@ class Stream:
 
     def pump(self) -> None:
         """Move bytes from the host's socket straight into the guest's buffers."""
-        left = PUMP_BUDGET
+        left = PUMP_BUDGET if self._may_read() else 0
         while left > 0:
             room = min(self.connection.credit, MAX_PAYLOAD, left)
             queue = self.guest.receive_queue

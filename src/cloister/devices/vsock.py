@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from cloister.devices.stream import Stream
 from cloister.vhost import Chain, DeviceError, Feature, Virtqueue
@@ -90,6 +91,16 @@ class VsockDevice:
         self.say(connection, Op.REQUEST)
         self._settle_or_fail()
 
+    @property
+    def draining(self) -> bool:
+        """Whether host programs have still to read what an ended connection brought them."""
+        return bool(self._orphans)
+
+    def close(self) -> None:
+        """Let go of what nobody has read."""
+        for stream in list(self._orphans):
+            stream.close()
+
     # What the vhost-user back end uses
 
     def begin(self, fail: Callable[[DeviceError], None]) -> None:
@@ -105,7 +116,8 @@ class VsockDevice:
             self._tx = queue
 
     def queue_stopped(self, index: int) -> None:
-        """Drop every connection: the guest resets the device."""
+        """Take what was sent, then drop every connection: the guest resets the device, or is gone."""
+        self._take_last_packets()
         if index == _RX:
             self._rx = None
         else:
@@ -121,10 +133,11 @@ class VsockDevice:
         self.settle()
 
     def end(self) -> None:
-        """Let go of everything: the virtual machine is gone."""
+        """Drop every connection: the virtual machine is gone.
+
+        What host programs have not read yet still goes to them, within the usual time limit, see ``draining``.
+        """
         self._drop_all()
-        for stream in list(self._orphans):
-            stream.close()
         self._fail = _nobody
 
     # What streams use
@@ -204,6 +217,16 @@ class VsockDevice:
             self.settle()
         except DeviceError as error:
             self._fail(error)
+
+    def _take_last_packets(self) -> None:
+        """Take what is left in the ring when it stops; nobody is there for answers."""
+        rx, self._rx = self._rx, None
+        with suppress(DeviceError):
+            for _ in range((self._tx.size if self._tx else 0) // BATCH + 1):
+                self._replies.clear()
+                self._stalled = False
+                self._take_packets()
+        self._rx = rx
 
     def _packet(self, chain: Chain) -> None:
         """Act on one packet; malformed ones are dropped, those of nobody are answered with RST."""

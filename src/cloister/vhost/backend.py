@@ -99,6 +99,10 @@ class _Session:
         if not self._over.done():
             self._over.set_exception(error)
 
+    def _close_down(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
     def close(self) -> None:
         self._loop.remove_reader(self._connection)
         for ring in self._rings:
@@ -119,6 +123,8 @@ class _Session:
                 pass
         except DeviceError as error:
             self.fail(error)
+        except (BrokenPipeError, ConnectionResetError):
+            self._close_down()  # the peer is gone and did not wait for our answer
         except OSError as error:
             self.fail(DeviceError(f"the vhost-user connection broke: {error}"))
 
@@ -139,7 +145,7 @@ class _Session:
             if not piece:
                 if received:
                     raise DeviceError("the vhost-user peer closed in the middle of a message")
-                self._over.set_result(None)
+                self._close_down()
                 return False
             received += piece
         payload = bytes(received[messages.HEADER_SIZE :])
