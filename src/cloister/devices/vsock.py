@@ -116,7 +116,7 @@ class VsockDevice:
             self._tx = queue
 
     def queue_stopped(self, index: int) -> None:
-        """Take what was sent, then drop every connection: the guest resets the device, or is gone."""
+        """Take what was sent, then drop every connection: the guest resets the device or is gone."""
         self._take_last_packets()
         if index == _RX:
             self._rx = None
