@@ -135,7 +135,7 @@ class VsockDevice:
     def end(self) -> None:
         """Drop every connection: the virtual machine is gone.
 
-        What host programs have not read yet still goes to them, within the usual time limit, see ``draining``.
+        What host programs have not read yet still goes to them, see ``draining``.
         """
         self._drop_all()
         self._fail = _nobody
