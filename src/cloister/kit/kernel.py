@@ -23,6 +23,8 @@ IMAGE = {"x86_64": "arch/x86/boot/bzImage"}
 MAKE_ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}
 EXPECTED_STEPS = 1430
 """Lines that make prints for the whole kernel; only the progress bar depends on it."""
+NOT_USED = ("RUSTC", "BINDGEN", "PAHOLE")
+"""Tools that Kconfig would look for, and whose mere presence would change the configuration it writes."""
 NOT_UNPACKED = (
     "*/Documentation/*.rst", "*/Documentation/*.yaml", "*/Documentation/*.txt", "*/samples/*.[ch]",
     "*/rust/*.rs", "*/sound/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/*.dts", "*/*.dtsi",
@@ -44,7 +46,8 @@ class KernelTree:
 
     def make(self, *targets: str) -> list[str]:
         """Return the make command for some targets."""
-        return ["make", f"-j{os.cpu_count() or 1}", f"ARCH={MAKE_ARCHITECTURE[self.architecture]}", *targets]
+        words = ["make", f"-j{os.cpu_count() or 1}", f"ARCH={MAKE_ARCHITECTURE[self.architecture]}"]
+        return [*words, *(f"{tool}=not-used" for tool in NOT_USED), *targets]
 
 
 def kernel_configuration(architecture: str) -> str:
