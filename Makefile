@@ -27,10 +27,10 @@ demo: setup  ## run the main job, for real
 check: setup format lint types test  ## everything CI runs
 
 format: .venv/.installed
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --no-cache --check .
 
 lint: .venv/.installed
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 
 types: .venv/.installed
 	$(BIN)/mypy

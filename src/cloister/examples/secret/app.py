@@ -11,8 +11,6 @@ import hmac
 import socket
 import sys
 
-from cloister.transport import listen
-
 from cloister.errors import CloisterError
 from cloister.sdk import (
     AwsCredentials,
@@ -23,6 +21,7 @@ from cloister.sdk import (
     send_message,
     through_proxy,
 )
+from cloister.transport import listen
 
 PORT = 5000
 REQUEST_SECONDS = 10.0
