@@ -1,8 +1,11 @@
 """The enclave image file: read strictly, written as a stream, signed and checked; pure.
 
-Spec: nitro-tools section 2. Measuring is the neighbour's (``measure``); making images from trees is
+What signs is loaded on first use, for it brings the cryptography along, which booting an unsigned image does
+not need. Spec: nitro-tools section 2. Measuring is the neighbour's (``measure``); making images from trees is
 ``build``'s.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from cloister.eif.header import EifError, EifHeader, SectionHeader
 from cloister.eif.image import ChecksumError, Image
@@ -13,11 +16,11 @@ from cloister.eif.signature import (
     PayloadMismatchError,
     SignatureError,
     SignatureSection,
-    check_dates,
-    load_signing_certificate,
-    sign_pcr0,
 )
 from cloister.eif.writer import EifWriter, write_eif
+
+if TYPE_CHECKING:
+    from cloister.eif.signing import check_dates, load_signing_certificate, sign_pcr0
 
 __all__ = [
     "BuildMetadata",
@@ -40,3 +43,11 @@ __all__ = [
     "sign_pcr0",
     "write_eif",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cloister.eif import signing  # noqa: PLC0415 -- see above
+
+    return getattr(signing, name)
