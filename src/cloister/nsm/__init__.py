@@ -1,4 +1,10 @@
-"""The Nitro Secure Module: its messages, and the state machine that answers them."""
+"""The Nitro Secure Module: its messages, and the state machine that answers them.
+
+The state machine is loaded on first use, for it brings the cryptography along, which the messages, and the
+device that carries them, do not need.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from cloister.nsm.messages import (
     MAX_REQUEST,
@@ -27,7 +33,9 @@ from cloister.nsm.messages import (
     encode_request,
     encode_response,
 )
-from cloister.nsm.module import Credentials, SecurityModule
+
+if TYPE_CHECKING:
+    from cloister.nsm.module import Credentials, SecurityModule
 
 __all__ = [
     "MAX_REQUEST",
@@ -58,3 +66,11 @@ __all__ = [
     "encode_request",
     "encode_response",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cloister.nsm import module  # noqa: PLC0415 -- see above
+
+    return getattr(module, name)

@@ -3,11 +3,10 @@
 import asyncio
 import os
 import signal
-import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cloister.control import EnclaveFailure, Register
 from cloister.devices import CidError, Claim, HostNetwork, NsmDevice, VsockDevice, serve_mux
@@ -19,16 +18,19 @@ from cloister.supervisor.description import Description, metadata_json
 from cloister.supervisor.identity import Identity
 from cloister.supervisor.journal import Journal
 from cloister.supervisor.request import RunRequest, boot_seconds
-from cloister.supervisor.security import Security
 from cloister.supervisor.services import GuestServices
 from cloister.supervisor.starting import Started
 from cloister.transport import listen, listener_path
-from cloister.trust import Trust, TrustError, open_trust
 from cloister.vhost import Device, DeviceError, serve_device
+
+if TYPE_CHECKING:
+    from cloister.supervisor.security import Security
 
 HYPERVISOR_CID: Final = 0
 END_SECONDS: Final = 3.0
 """How long the last output may take to reach the console's readers."""
+PREPARE_SECONDS: Final = 60.0
+"""How long a guest's first request may wait for the security module."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -63,6 +65,7 @@ class Enclave:
         self._boot_seconds = boot_seconds(loaded.image.size, request.memory_mib)
         self._description = Description("", "", os.getpid(), 0, cpus, request.memory_mib, request.debug)
         self._control: ControlSocket | None = None
+        self._console: asyncio.Task[None] | None = None
         self._device_fault: DeviceError | None = None
         self._ending: str | None = None
         self._over = asyncio.Event()
@@ -74,19 +77,26 @@ class Enclave:
         """
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._end, signal.Signals(number).name)
-        pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
+        self._claim = stack.enter_context(_claim_cid(self._request, self._places))
+        self._services = GuestServices(HostNetwork(self._places.run).dial)
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
         measuring = pool.submit(measure, self._started.loaded.image)
         self._measured: asyncio.Future[Measurements] = asyncio.wrap_future(measuring)
-        trust = _open_trust(self._places)
-        self._claim = stack.enter_context(_claim_cid(self._request, self._places))
-        self._machine.settle()
-        identity = Identity.make(trust.instance_id, unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
-        self._journal.name(identity.slot_hex, identity.enclave_id)
-        self._control = control = self._register(identity, stack)
-        security = Security(identity.module_id, trust, measuring, debug=self._request.debug)
-        self._services = GuestServices(HostNetwork(self._places.run).dial)
-        tasks = self._serve(NsmDevice(security.handle), control, stack)
+        prepared = pool.submit(_prepare, self._places, measuring, debug=self._request.debug)
+
+        def answer(request: bytes) -> bytes:
+            return prepared.result(PREPARE_SECONDS)[1].handle(request)
+
+        vsock = VsockDevice(guest_cid=self._claim.cid, dial=self._services.dial)
+        nsm = NsmDevice(answer)
+        # QEMU waits for its devices: they are served before anything else is looked at
+        tasks = self._serve_devices(vsock, nsm)
         try:
+            self._machine.settle()
+            identity, _ = await asyncio.wrap_future(prepared)
+            self._journal.name(identity.slot_hex, identity.enclave_id)
+            self._control = control = self._register(identity, stack)
+            tasks += self._serve_host(vsock, control, stack)
             await self._boot(report)
             await self._over.wait()
         finally:
@@ -114,14 +124,22 @@ class Enclave:
         self._journal.write("INFO", f"enclave {identity.enclave_id} on CID {self._claim.cid} is starting")
         return control
 
-    def _serve(self, nsm: NsmDevice, control: ControlSocket, stack: ExitStack) -> list["asyncio.Task[None]"]:
-        vsock = VsockDevice(guest_cid=self._claim.cid, dial=self._services.dial)
-        mux = self._claim.listen_mux()
-        stack.callback(mux.close)
+    def _serve_devices(self, vsock: VsockDevice, nsm: NsmDevice) -> list["asyncio.Task[None]"]:
+        """Serve what QEMU needs to start and what tells of its end."""
         steps = [
             self._await_machine(),
             self._run_device("vsock", self._started.vsock, vsock),
             self._run_device("NSM", self._started.nsm, nsm),
+        ]
+        return [asyncio.create_task(step) for step in steps]
+
+    def _serve_host(
+        self, vsock: VsockDevice, control: ControlSocket, stack: ExitStack
+    ) -> list["asyncio.Task[None]"]:
+        """Serve this host's programs: connections to the enclave, control, the console."""
+        mux = self._claim.listen_mux()
+        stack.callback(mux.close)
+        steps = [
             serve_mux(mux, vsock.attach),
             control.serve(),
             self._watch(control),
@@ -205,7 +223,7 @@ class Enclave:
 
     async def _finish(self, tasks: list["asyncio.Task[None]"]) -> None:
         self._machine.kill()
-        if self._started.console_fd is not None:
+        if self._console is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._console, END_SECONDS)
         for task in tasks:
@@ -220,13 +238,12 @@ class Enclave:
         return shown | metadata_json(self._metadata) if metadata else shown
 
 
-def _open_trust(places: Places) -> Trust:
-    try:
-        return open_trust(places.pki)
-    except TrustError as error:
-        raise EnclaveFailure(
-            "E19", f"File operation failure. {error}.\nFile: '{places.pki}', failing operation: 'Open'."
-        ) from None
+def _prepare(
+    places: Places, measuring: "Future[Measurements]", *, debug: bool
+) -> tuple[Identity, "Security"]:
+    from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- loads while QEMU starts
+
+    return prepare_security(places, measuring, debug=debug)
 
 
 def _claim_cid(request: RunRequest, places: Places) -> Claim:

@@ -1,15 +1,19 @@
 """The enclave's security module: answers nothing before the image's registers are known."""
 
 import os
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Final
 
+from cloister.control import EnclaveFailure
 from cloister.measure import Measurements
 from cloister.nsm import Credentials, SecurityModule
 from cloister.pcrs import PCR_SIZE, PcrBank, extend
-from cloister.trust import Trust
+from cloister.places import Places
+from cloister.supervisor.identity import Identity
+from cloister.trust import Trust, TrustError, open_trust
 
 MEASURE_SECONDS: Final = 300.0
 
@@ -52,3 +56,17 @@ class Security:
             bank = make_bank(measured, self._trust, debug=self._debug)
             self._module = SecurityModule(module_id=self._module_id, bank=bank, credentials=issue)
         return self._module
+
+
+def prepare_security(
+    places: Places, measuring: Future[Measurements], *, debug: bool
+) -> tuple[Identity, Security]:
+    """Name a new enclave and make its security module; raises EnclaveFailure E19."""
+    try:
+        trust = open_trust(places.pki)
+    except TrustError as error:
+        raise EnclaveFailure(
+            "E19", f"File operation failure. {error}.\nFile: '{places.pki}', failing operation: 'Open'."
+        ) from None
+    identity = Identity.make(trust.instance_id, unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
+    return identity, Security(identity.module_id, trust, measuring, debug=debug)
