@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -153,6 +154,12 @@ def _supervise(order: _Launch, report: Channel) -> None:
         report.failed(
             EnclaveFailure("E29", f"The enclave cannot be started: {error}", action="Start enclave")
         )
+    except Exception as error:
+        # a fault of ours: whoever mends it needs to know where
+        journal.write("ERROR", traceback.format_exc())
+        text = f"Unspecified error. {type(error).__name__} in the supervisor; its log says where."
+        report.failed(EnclaveFailure("E00", text, action="Run enclave"))
+        raise
 
 
 def _run(order: _Launch, report: Channel, journal: Journal) -> None:

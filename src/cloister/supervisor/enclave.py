@@ -6,6 +6,7 @@ import signal
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cloister.control import EnclaveFailure, Register
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 HYPERVISOR_CID: Final = 0
 END_SECONDS: Final = 3.0
 """How long the last output may take to reach the console's readers."""
+HANDSHAKE_SECONDS: Final = 0.03
+"""How long QEMU has this process to itself at its start: loading libraries meanwhile would slow both."""
 PREPARE_SECONDS: Final = 60.0
 """How long a guest's first request may wait for the security module."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -82,10 +85,13 @@ class Enclave:
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
         measuring = pool.submit(measure, self._started.loaded.image)
         self._measured: asyncio.Future[Measurements] = asyncio.wrap_future(measuring)
-        prepared = pool.submit(_prepare, self._places, measuring, debug=self._request.debug)
+
+        @cache
+        def prepare() -> "Future[tuple[Identity, Security]]":
+            return pool.submit(_prepare, self._places, measuring, debug=self._request.debug)
 
         def answer(request: bytes) -> bytes:
-            return prepared.result(PREPARE_SECONDS)[1].handle(request)
+            return prepare().result(PREPARE_SECONDS)[1].handle(request)
 
         vsock = VsockDevice(guest_cid=self._claim.cid, dial=self._services.dial)
         nsm = NsmDevice(answer)
@@ -93,7 +99,8 @@ class Enclave:
         tasks = self._serve_devices(vsock, nsm)
         try:
             self._machine.settle()
-            identity, _ = await asyncio.wrap_future(prepared)
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+            identity, _ = await asyncio.wrap_future(prepare())
             self._journal.name(identity.slot_hex, identity.enclave_id)
             self._control = control = self._register(identity, stack)
             tasks += self._serve_host(vsock, control, stack)
@@ -241,7 +248,8 @@ class Enclave:
 def _prepare(
     places: Places, measuring: "Future[Measurements]", *, debug: bool
 ) -> tuple[Identity, "Security"]:
-    from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- loads while QEMU starts
+    """Load the cryptography and open the root of trust, while the guest's kernel boots."""
+    from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- as said
 
     return prepare_security(places, measuring, debug=debug)
 
