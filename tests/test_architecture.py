@@ -5,6 +5,7 @@ ARCHITECTURE.md explains the plan; this file enforces it.
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -56,9 +57,15 @@ def room_of(path: Path) -> str:
     return path.relative_to(SRC).parts[0].removesuffix(".py")
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Return a file's syntax tree, flat."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imported(path: Path) -> Iterator[str]:
     """Yield every name a module imports, `cloister.room.thing` in full."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         match node:
             case ast.Import(names=names):
                 yield from (n.name for n in names)
@@ -112,7 +119,7 @@ def test_file_fits_in_a_head(path: Path) -> None:
     source = path.read_text()
     assert source.count("\n") <= 400
     assert path.stem not in FORBIDDEN_NAMES
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 50, node.name
