@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -22,6 +23,12 @@ def shared_vectors() -> Path:
 
 # A skip is not a pass: CI fails on one whose reason is not in this list.
 EXPECTED_SKIPS = ("genuine vectors are absent",)
+
+
+def pytest_collection_finish() -> None:
+    """Spare every later garbage collection what thousands of collected tests hold."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
