@@ -1,10 +1,12 @@
 """The register of enclaves, with processes that live and die."""
 
+import json
 import os
 import socket
+import threading
 from pathlib import Path
 
-from cloister.control import Register, Request, ask_all
+from cloister.control import Register, Reply, Request, ask, ask_all
 
 
 def enter_and_die(run: Path, slot: str, cid: int) -> None:
@@ -64,3 +66,37 @@ def test_silent_supervisor_does_not_hold_up_the_answer(tmp_path: Path) -> None:
     assert answer.record.name == "mute"
     assert answer.reply is None
     registration.close()
+
+
+def test_a_forged_record_removes_nothing(tmp_path: Path) -> None:
+    """A record whose CID is a path does not lead whoever looks out of the directory."""
+    run, precious = tmp_path / "run", tmp_path / "precious"
+    (run / "vsock").mkdir(parents=True)
+    precious.mkdir()
+    forged = {"slot": "a1", "enclave_id": "x", "name": "x", "cid": "../../precious", "pid": 1}
+    (run / "a1.json").write_text(json.dumps(forged))
+    assert Register(run).live() == []
+    assert precious.exists()
+
+
+def test_a_hung_supervisor_does_not_cost_the_others_their_answers(tmp_path: Path) -> None:
+    """An answer that came while a silent supervisor, asked first, used up the time is still taken."""
+    silent, prompt = (Register(tmp_path).enter(slot, f"id-{slot}", slot, 16) for slot in ("a1", "b2"))
+    with socket.socket(socket.AF_UNIX) as mute, socket.socket(socket.AF_UNIX) as quick:
+        for listener, registration in ((mute, silent), (quick, prompt)):
+            listener.bind(str(registration.socket_path))
+            listener.listen()
+
+        def answer() -> None:
+            client, _ = quick.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(Reply(0, {"State": "RUNNING"}).to_bytes())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        answers = ask(tmp_path, [silent.record, prompt.record], Request("describe"), seconds=0.3)
+        thread.join()
+    assert [answer.reply for answer in answers] == [None, Reply(0, {"State": "RUNNING"})]
+    silent.close()
+    prompt.close()

@@ -93,17 +93,17 @@ def decode_line(line: bytes) -> dict[str, Any]:
 
 
 def receive_line(sock: socket.socket, *, limit: int, deadline: float) -> bytes:
-    """Read one line of at most ``limit`` bytes until the monotonic ``deadline``; raises ControlError."""
+    """Read one line of at most ``limit`` bytes until the monotonic ``deadline``; raises ControlError.
+
+    What has come by the deadline is still read after it, without waiting.
+    """
     line = bytearray()
     while not line.endswith(b"\n"):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise ControlError("The enclave's supervisor did not answer in time.")
-        sock.settimeout(left)
+        sock.settimeout(max(0.0, deadline - time.monotonic()))
         try:
             chunk = sock.recv(min(65536, limit + 1 - len(line)))
-        except TimeoutError:
-            continue
+        except (TimeoutError, BlockingIOError):
+            raise ControlError("The enclave's supervisor did not answer in time.") from None
         except OSError as error:
             raise ControlError(f"The enclave's supervisor is gone: {error.strerror}.") from None
         if not chunk:

@@ -90,7 +90,8 @@ class Register:
             return None
         try:
             record = Record(**json.loads(os.read(handle, MAX_RECORD)))
-            if record.slot != path.stem:
+            # the numbers become paths and process ids: they must be numbers
+            if record.slot != path.stem or type(record.cid) is not int or type(record.pid) is not int:
                 return None
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
