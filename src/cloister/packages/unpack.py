@@ -32,7 +32,12 @@ def unpack_package(deb: Path, root: Path) -> None:
         ):
             assert reader.stdout is not None
             reader.stdout.close()  # the reader sees a broken pipe when the writer dies
-            errors = writer.communicate(timeout=UNPACK_SECONDS)[1]
+            try:
+                errors = writer.communicate(timeout=UNPACK_SECONDS)[1]
+            except BaseException:
+                reader.kill()  # leaving the with statement waits for both, without a limit
+                writer.kill()
+                raise
     except FileNotFoundError as error:
         raise PackageError(f"cannot unpack {deb.name}: {error.filename} is missing") from error
     except subprocess.TimeoutExpired as error:
