@@ -121,6 +121,7 @@ def _write(cache: Path, key: str, footing: Footing) -> None:
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
         cache.parent.mkdir(parents=True, exist_ok=True)
         fields = {"accelerator": footing.accelerator, "own_user": footing.own_user}
-        with tempfile.NamedTemporaryFile("w", dir=cache.parent, prefix=".accelerator-", delete=False) as file:
-            json.dump({key: fields}, file)
-        os.replace(file.name, cache)  # noqa: PTH105 -- file.name is a string already
+        with tempfile.TemporaryDirectory(dir=cache.parent, prefix=".accelerator-") as scratch:
+            draft = Path(scratch, cache.name)  # a full disk leaves none of it behind
+            draft.write_text(json.dumps({key: fields}))
+            draft.replace(cache)
