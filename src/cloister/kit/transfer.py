@@ -1,6 +1,7 @@
 """A kit as one file: a tar archive that is the same bytes wherever it is written, and is believed nothing."""
 
 import io
+import secrets
 import tarfile
 from pathlib import Path
 
@@ -16,9 +17,9 @@ MEMBERS = (MANIFEST, *FILES)
 def export_kit(kit: Kit, output: Path) -> None:
     """Write a kit to one file, deterministically; KitError if it is damaged or the file cannot be written."""
     kit.verify()
-    partial = output.with_name(f".{output.name}.partial")
+    partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:
-        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
+        with tarfile.open(partial, "x", format=tarfile.USTAR_FORMAT) as archive:
             for name in MEMBERS:
                 content = (kit.directory / name).read_bytes()
                 member = tarfile.TarInfo(name)
