@@ -2,11 +2,15 @@
 
 import json
 import os
+import resource
+import signal
 import socket
 import threading
 from pathlib import Path
 
-from cloister.control import Register, Reply, Request, ask, ask_all
+import pytest
+
+from cloister.control import ControlError, Register, Reply, Request, ask, ask_all
 
 
 def enter_and_die(run: Path, slot: str, cid: int) -> None:
@@ -100,3 +104,25 @@ def test_a_hung_supervisor_does_not_cost_the_others_their_answers(tmp_path: Path
     assert [answer.reply for answer in answers] == [None, Reply(0, {"State": "RUNNING"})]
     silent.close()
     prompt.close()
+
+
+def test_a_full_disk_leaves_no_draft(tmp_path: Path) -> None:
+    """A record that cannot be written whole is refused, and nothing of it stays."""
+    register = Register(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(ControlError, match="full"):
+            register.enter("a1", "id-a1", "web", 16)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_name_that_nobody_could_read_back_is_refused(tmp_path: Path) -> None:
+    """What would make a record longer than readers read is not registered."""
+    with pytest.raises(ControlError, match="9000 characters"):
+        Register(tmp_path).enter("a1", "id-a1", "n" * 9000, 16)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -73,9 +73,14 @@ class Register:
             path = self.run / f"{slot}{RECORD}"
             draft = self.run / f".{slot}"  # a record is never seen without its lock
             lock = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            os.write(lock, json.dumps(asdict(record)).encode())
-            draft.rename(path)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                _write_record(lock, record)
+                draft.rename(path)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                os.close(lock)
+                raise
         return Registration(record, path, lock)
 
     def live(self) -> list[Record]:
@@ -115,6 +120,16 @@ class Register:
             yield
         finally:
             os.close(lock)
+
+
+def _write_record(file: int, record: Record) -> None:
+    content = json.dumps(asdict(record)).encode()
+    if len(content) > MAX_RECORD:  # nobody would read it, and the enclave could not be found
+        raise ControlError(
+            f"An enclave's name of {len(record.name)} characters is too long to be registered."
+        )
+    if os.write(file, content) != len(content):
+        raise ControlError(f"The record of enclave {record.enclave_id} cannot be written: the disk is full.")
 
 
 def _age(path: Path) -> int:
