@@ -268,6 +268,23 @@ def test_the_front_end_is_answered() -> None:
     run(test())
 
 
+def test_a_talkative_peer_leaves_the_loop_to_others() -> None:
+    """A thousand messages in one piece are taken in several turns of the loop, and all are taken."""
+
+    async def test() -> None:
+        async with Served(set_up=False) as served:
+            await served.front.ask(1)
+            served.front.socket.sendall(struct.pack("<III", 3, 1, 0) * 1000)
+            answer = asyncio.create_task(served.front.ask(1))
+            turns = 0
+            while not answer.done():
+                turns += 1
+                await asyncio.sleep(0)
+            assert turns > 1000 // 64
+
+    run(test())
+
+
 def test_a_ring_can_be_stopped_and_started_again() -> None:
     """GET_VRING_BASE says where the ring stands, and it goes on from there."""
 

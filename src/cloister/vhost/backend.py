@@ -19,6 +19,8 @@ from cloister.vhost.messages import Header, ProtocolFeature, Request
 from cloister.vhost.ring import Ring
 from cloister.vhost.virtqueue import Feature, Virtqueue
 
+MESSAGES_A_TURN = 64
+"""A peer that never stops talking must not keep the loop from everybody else."""
 _F_PROTOCOL_FEATURES = 1 << 30  # vhost-user's own bit among the virtio features
 
 
@@ -119,8 +121,9 @@ class _Session:
 
     def _readable(self) -> None:
         try:
-            while not self._over.done() and self._receive():
-                pass
+            for _ in range(MESSAGES_A_TURN):
+                if self._over.done() or not self._receive():
+                    break
         except DeviceError as error:
             self.fail(error)
         except (BrokenPipeError, ConnectionResetError):
