@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cloister.kit.manifest import (
@@ -88,8 +88,9 @@ def new_kit_directory(places: Places) -> Iterator[Path]:
     """Give a scratch directory on the kits' file system; it is gone afterwards."""
     places.kits.mkdir(parents=True, exist_ok=True, mode=0o700)
     for other in places.kits.glob(".making-*"):
-        if time.time() - other.stat().st_mtime > ABANDONED_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its owner has just finished with it
+            if time.time() - other.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=places.kits))
     try:
         yield scratch
@@ -106,15 +107,15 @@ def install_kit(places: Places, scratch: Path, manifest: KitManifest) -> Kit:
     Kit(scratch, manifest).verify()
     final = places.kits / manifest.digest
     kit = Kit(final, manifest)
-    if final.exists():
+    scratch.chmod(0o755)
+    try:
+        scratch.rename(final)
+    except OSError:  # it is there already, perhaps since a moment ago: another build may have been faster
         try:
             open_kit(final).verify()
         except KitError:
-            shutil.rmtree(final)
-        else:
-            return kit
-    scratch.chmod(0o755)
-    scratch.rename(final)
+            shutil.rmtree(final, ignore_errors=True)
+            scratch.rename(final)
     return kit
 
 
