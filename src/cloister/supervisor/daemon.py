@@ -175,12 +175,12 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         report.say("Start allocating memory...")
         loaded = load_and_check(order.request, order.file_fd)
         os.close(order.file_fd)
-        started = start(order.request, order.cpus, loaded, order.places, stack)
-        # QEMU is on its way: what it needs next is imported meanwhile
-        import asyncio  # noqa: PLC0415 -- as above
+        # QEMU speaks to its devices after 20 ms: what serves them loads while the kernel is unpacked
+        import asyncio  # noqa: PLC0415 -- the command itself needs none of it
 
         from cloister.supervisor.enclave import Enclave  # noqa: PLC0415 -- as above
 
+        started = start(order.request, order.cpus, loaded, order.places, stack)
         gc.freeze()  # modules live as long as the process
         gc.enable()
 

@@ -32,6 +32,8 @@ END_SECONDS: Final = 3.0
 """How long the last output may take to reach the console's readers."""
 HANDSHAKE_SECONDS: Final = 0.03
 """How long QEMU has this process to itself at its start: loading libraries meanwhile would slow both."""
+RELEASE_SECONDS: Final = 0.5
+"""How long after the heartbeat the image's memory is given back."""
 PREPARE_SECONDS: Final = 60.0
 """How long a guest's first request may wait for the security module."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -98,8 +100,8 @@ class Enclave:
         # QEMU waits for its devices: they are served before anything else is looked at
         tasks = self._serve_devices(vsock, nsm)
         try:
-            self._machine.settle()
             await asyncio.sleep(HANDSHAKE_SECONDS)
+            self._machine.settle()
             identity, _ = await asyncio.wrap_future(prepare())
             self._journal.name(identity.slot_hex, identity.enclave_id)
             self._control = control = self._register(identity, stack)
@@ -177,7 +179,8 @@ class Enclave:
                 action="Waiting for the `ready` signal from a freshly booted enclave",
             )
         await self._measured
-        self._started.loaded.release()  # the guest has unpacked its own copy long before its heartbeat
+        # the guest has unpacked its own copy long before its heartbeat; now its program has the right of way
+        asyncio.get_running_loop().call_later(RELEASE_SECONDS, self._started.loaded.release)
         self._description = self._description.with_state("RUNNING")
         self._journal.write("INFO", "the enclave has booted")
         report.started(self._description.run_json())

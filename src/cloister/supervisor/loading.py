@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from cloister.control import EnclaveFailure
 from cloister.eif import EifError, Image
@@ -22,8 +23,15 @@ class LoadedImage:
     def __init__(self, image: Image, image_fd: int) -> None:
         self._image: Image | None = image
         self._image_fd = image_fd
-        self.kernel_fd = _kernel(image)
+        pool = ThreadPoolExecutor(max_workers=1)
+        self._kernel = pool.submit(_kernel, image)
+        pool.shutdown(wait=False)
         self.initrd_fd = _initrd(image)
+
+    @property
+    def kernel_fd(self) -> int:
+        """What the machine starts; it is unpacked in a thread meanwhile. Raises OSError."""
+        return self._kernel.result()
 
     @property
     def image(self) -> Image:

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 KILL_SECONDS: Final = 10.0
 START_SECONDS: Final = 10.0
+MAX_INFO: Final = 65536
 MAX_COMPLAINT: Final = 8192
 """Bytes kept of what QEMU writes to its standard error; the rest is read and dropped."""
 _CLONE_NEWNS: Final = 0x20000
@@ -58,8 +60,7 @@ class Machine:
         """Learn QEMU's process id from bubblewrap, waiting at most 10 s; without it, kill what there is."""
         if self._info_fd < 0:
             return
-        ready, _, _ = select.select([self._info_fd], [], [], START_SECONDS)
-        text = os.read(self._info_fd, 4096) if ready else b""
+        text = _read_to_end(self._info_fd, START_SECONDS)
         os.close(self._info_fd)
         self._info_fd = -1
         with contextlib.suppress(ValueError, KeyError, OSError):
@@ -149,6 +150,18 @@ class Machine:
         if self._process.stderr is not None and not self._process.stderr.closed:
             self.last_words()
             self._process.stderr.close()
+
+
+def _read_to_end(pipe: int, seconds: float) -> bytes:
+    """Read all that bubblewrap tells; closing the pipe between two of its writes would kill it half-way."""
+    deadline = time.monotonic() + seconds
+    text = b""
+    while len(text) < MAX_INFO and select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        piece = os.read(pipe, 4096)
+        if not piece:
+            break
+        text += piece
+    return text
 
 
 def _finish(future: "asyncio.Future[None]") -> None:
