@@ -175,12 +175,12 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         report.say("Start allocating memory...")
         loaded = load_and_check(order.request, order.file_fd)
         os.close(order.file_fd)
-        # QEMU speaks to its devices after 20 ms: what serves them loads while the kernel is unpacked
+        # one half of what serves QEMU its devices loads while the kernel is unpacked, one while QEMU starts
         import asyncio  # noqa: PLC0415 -- the command itself needs none of it
 
+        started = start(order.request, order.cpus, loaded, order.places, stack)
         from cloister.supervisor.enclave import Enclave  # noqa: PLC0415 -- as above
 
-        started = start(order.request, order.cpus, loaded, order.places, stack)
         gc.freeze()  # modules live as long as the process
         gc.enable()
 
