@@ -126,6 +126,22 @@ def test_policies(kms: KMSClient) -> None:
     assert again["Statement"] == [{**statement, "Principal": {"AWS": "*"}}]
 
 
+def test_large_policy_is_kept_and_a_larger_one_refused(kms: KMSClient) -> None:
+    """A policy just under the limit works, though GetKeyPolicy shows it longer; one over it is refused."""
+    key_id = kms.create_key()["KeyMetadata"]["KeyId"]
+    one = {"Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*"}
+    for count, fits in ((470, True), (600, False)):
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [one] * count}, separators=(",", ":"))
+        assert (len(policy) <= 32768) is fits
+        if fits:
+            kms.put_key_policy(KeyId=key_id, Policy=policy)
+            kms.encrypt(KeyId=key_id, Plaintext=b"x")
+            assert len(json.loads(kms.get_key_policy(KeyId=key_id)["Policy"])["Statement"]) == count
+        else:
+            with pytest.raises(kms.exceptions.MalformedPolicyDocumentException):
+                kms.put_key_policy(KeyId=key_id, Policy=policy)
+
+
 @pytest.mark.parametrize(
     ("policy", "text"),
     [

@@ -230,6 +230,7 @@ CONDITIONS: list[tuple[str, str, Any, dict[str, tuple[str, ...]], bool]] = [
     ("BoolIfExists", K, "false", {}, True),
     ("BinaryEquals", K, "AAEC", {K: ("AAEC",)}, True),
     ("BinaryEquals", K, "AAE=", {K: ("AAEC",)}, False),
+    ("BinaryEquals", K, "AAE=", {K: ("\u00e9",)}, False),
     ("IpAddress", K, "10.0.0.0/8", {K: ("10.1.2.3",)}, True),
     ("IpAddress", K, "10.0.0.1", {K: ("10.0.0.2",)}, False),
     ("IpAddress", K, "2001:db8::/32", {K: ("2001:db8::1",)}, True),

@@ -40,7 +40,7 @@ def admit_policy(call: Call, text: str) -> PolicyDocument:
                 "MalformedPolicyDocumentException",
                 f"Policy contains a statement with one or more invalid principals: no {principal} exists.",
             )
-    return PolicyDocument.key_policy(write_policy(_normalise(json.loads(text))))
+    return PolicyDocument.key_policy(write_policy(_normalise(json.loads(text))), kept=True)
 
 
 def check_lockout(call: Call, key: Key, policy: PolicyDocument, *, bypass: bool) -> None:

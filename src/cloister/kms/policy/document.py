@@ -60,14 +60,17 @@ class PolicyDocument:
     text: str
 
     @classmethod
-    def key_policy(cls, text: str) -> "PolicyDocument":
-        """Parse a key policy: every statement names principals; raises PolicyError."""
-        return _parse(text, with_principal=True)
+    def key_policy(cls, text: str, *, kept: bool = False) -> "PolicyDocument":
+        """Parse a key policy: every statement names principals; raises PolicyError.
+
+        The limit is for what a caller sends; as it is ``kept``, laid out for GetKeyPolicy, it is longer.
+        """
+        return _parse(text, with_principal=True, limit=None if kept else MAX_SIZE)
 
     @classmethod
     def identity_policy(cls, text: str) -> "PolicyDocument":
         """Parse an identity policy: no statement names principals; raises PolicyError."""
-        return _parse(text, with_principal=False)
+        return _parse(text, with_principal=False, limit=MAX_SIZE)
 
     @property
     def variables(self) -> bool:
@@ -79,9 +82,9 @@ class PolicyDocument:
         return tuple(p for s in self.statements if s.principals is not None for p in s.principals.aws)
 
 
-def _parse(text: str, *, with_principal: bool) -> PolicyDocument:
-    if len(text) > MAX_SIZE:
-        raise PolicyError(f"The policy has {len(text)} characters; at most {MAX_SIZE} are allowed.")
+def _parse(text: str, *, with_principal: bool, limit: int | None) -> PolicyDocument:
+    if limit is not None and len(text) > limit:
+        raise PolicyError(f"The policy has {len(text)} characters; at most {limit} are allowed.")
     try:
         document = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:

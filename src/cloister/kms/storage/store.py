@@ -261,7 +261,7 @@ class Store:
             state=KeyState(row.state),
             created=_moment(row.created_ms),
             deletion=None if row.deletion_ms is None else _moment(row.deletion_ms),
-            policy=PolicyDocument.key_policy(row.policy),
+            policy=PolicyDocument.key_policy(row.policy, kept=True),
             materials={m.generation: self._open_material(key_id, m) for m in materials},
             tags={tag.name: tag.value for tag in tags},
             aliases=tuple(sorted(names)),
