@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -80,8 +81,10 @@ class Enclave:
 
         The caller closes the stack and then says farewell.
         """
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._tell_fault)
         for number in SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._end, signal.Signals(number).name)
+            loop.add_signal_handler(number, self._end, signal.Signals(number).name)
         self._claim = stack.enter_context(_claim_cid(self._request, self._places))
         self._services = GuestServices(HostNetwork(self._places.run).dial)
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
@@ -215,6 +218,16 @@ class Enclave:
         except DeviceError as error:
             self._device_fault = DeviceError(f"the {name} device was misused: {error}")
             self._machine.kill()
+        except Exception as error:  # noqa: BLE001 -- a fault of ours: without its device the guest cannot go on
+            self._device_fault = DeviceError(f"the {name} device failed: {type(error).__name__}: {error}")
+            self._journal.write("ERROR", traceback.format_exc())
+            self._machine.kill()
+
+    def _tell_fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what nobody caught: there is no standard error to print it to."""
+        error = context.get("exception")
+        told = "".join(traceback.format_exception(error)) if error is not None else ""
+        self._journal.write("ERROR", f"{context['message']} {told}")
 
     async def _watch(self, control: ControlSocket) -> None:
         await control.watch()
