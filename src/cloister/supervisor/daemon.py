@@ -60,7 +60,7 @@ def launch(request: RunRequest, places: Places) -> Iterator[News]:
         cpus = choose_cpus(request, pool)
         check_memory(request.memory_mib, size)
         check_available(request.memory_mib, Path("/proc/meminfo").read_text())
-        ours, theirs = socket.socketpair()
+        ours, theirs = news_channel()
         with ours:
             child = os.fork()
             if child == 0:
@@ -71,6 +71,11 @@ def launch(request: RunRequest, places: Places) -> Iterator[News]:
             yield from _listen(ours, deadline)
     finally:
         os.close(file_fd)
+
+
+def news_channel() -> tuple[socket.socket, socket.socket]:
+    """Return the command's end and the supervisor's; each message arrives alone, however late it is read."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def _listen(channel: socket.socket, deadline: float) -> Iterator[News]:
