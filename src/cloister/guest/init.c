@@ -161,8 +161,7 @@ static __attribute__((noreturn)) void be_program(const struct identity *who, con
 	int error;
 	struct stat there;
 
-	setsid();
-	ioctl(0, 0x540E /* TIOCSCTTY */, NULL);
+	setsid(); /* no controlling terminal: the hang-up at its leader's exit would drop what it said last */
 	if (console_is_open) /* /dev/stdout is opened by path */
 		my_syscall3(__NR_fchown, 0, who->uid, who->gid);
 	become(who);
