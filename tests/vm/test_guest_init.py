@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from cloister.devices import VsockDevice
-from cloister.kit import Kit, KitMissingError, find_kit
-from cloister.places import current_places
+from cloister.kit import Kit
 from cloister.vhost import serve_device
-from cloister.vmm import Jail, JailMissingError, MachineConfig, find_jail, start_machine, unpack_kernel
+from cloister.vmm import Jail, MachineConfig, start_machine, unpack_kernel
 
 pytestmark = pytest.mark.vm
 BOOT_SECONDS = 60.0
@@ -84,24 +83,6 @@ class Outcome:
         """Return what the program printed as ``name=…``."""
         prefix = f"{name}="
         return [line[len(prefix) :] for line in self.console.splitlines() if line.startswith(prefix)]
-
-
-@pytest.fixture(scope="module")
-def kit() -> Kit:
-    """Return the kit in use on this host."""
-    try:
-        return find_kit(current_places())
-    except KitMissingError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def jail() -> Jail:
-    """Return the jail root of this host."""
-    try:
-        return find_jail(current_places())
-    except JailMissingError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from cloister.devices import HostNetwork, NsmDevice, VsockDevice, serve_mux
-from cloister.kit import Kit, KitMissingError, find_kit
-from cloister.places import current_places
+from cloister.kit import Kit
 from cloister.transport import RefusedError, listen, open_stream
 from cloister.vhost import serve_device
-from cloister.vmm import Jail, JailMissingError, MachineConfig, find_jail, start_machine, unpack_kernel
+from cloister.vmm import Jail, MachineConfig, start_machine, unpack_kernel
 
 pytestmark = pytest.mark.vm
 SOURCE = Path(__file__).parent / "guest" / "vsock_init.c"
@@ -37,24 +36,6 @@ EXPECTED = [
     "guest: done",
 ]
 Service = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture(scope="module")
-def kit() -> Kit:
-    """Return the kit in use on this host."""
-    try:
-        return find_kit(current_places())
-    except KitMissingError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def jail() -> Jail:
-    """Return the jail root of this host."""
-    try:
-        return find_jail(current_places())
-    except JailMissingError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
