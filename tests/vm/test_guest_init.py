@@ -16,7 +16,7 @@ import pytest
 from cloister.devices import VsockDevice
 from cloister.kit import Kit
 from cloister.vhost import serve_device
-from cloister.vmm import Jail, MachineConfig, start_machine, unpack_kernel
+from cloister.vmm import Jail, MachineConfig, MemoryFile, start_machine, unpack_kernel
 
 pytestmark = pytest.mark.vm
 BOOT_SECONDS = 60.0
@@ -170,8 +170,10 @@ async def boot(
         lambda: asyncio.StreamReaderProtocol(console), os.fdopen(console_ours, "rb")
     )
     image = kit.kernel.read_bytes()
+    guest_memory = MemoryFile(256)
     config = MachineConfig(
         cpus=2, memory_mib=256, accelerator="tcg", cmdline=kit.cmdline,
+        memory_fd=guest_memory.fd,
         kernel_fd=memory_file(unpack_kernel(image) or image, descriptors),
         initrd_fd=memory_file(initrd, descriptors),
         vsock_fd=vsock_theirs.fileno(), console_fd=console_theirs,
@@ -183,6 +185,7 @@ async def boot(
         os.close(console_theirs)
         heard = await console.read()
         await machine.wait()
+    guest_memory.close()
     outcome.seconds = time.monotonic() - started
     await asyncio.wait_for(device, 5)
     await asyncio.gather(*pending)

@@ -15,7 +15,7 @@ from cloister.devices import HostNetwork, NsmDevice, VsockDevice, serve_mux
 from cloister.kit import Kit
 from cloister.transport import RefusedError, listen, open_stream
 from cloister.vhost import serve_device
-from cloister.vmm import Jail, MachineConfig, start_machine, unpack_kernel
+from cloister.vmm import Jail, MachineConfig, MemoryFile, start_machine, unpack_kernel
 
 pytestmark = pytest.mark.vm
 SOURCE = Path(__file__).parent / "guest" / "vsock_init.c"
@@ -114,10 +114,13 @@ async def boot(kit: Kit, jail: Jail, initrd: bytes, run: Path) -> list[str]:
         vsock, vsock_peer = socket.socketpair()
         nsm, nsm_peer = socket.socketpair()
         console_read, console_write = os.pipe()
+        memory = MemoryFile(128)
+        stack.callback(memory.close)
         device = VsockDevice(guest_cid=claim.cid, dial=HostNetwork(run).dial)
         config = MachineConfig(
             cpus=2,
             memory_mib=128,
+            memory_fd=memory.fd,
             accelerator="tcg",
             cmdline="console=ttyS0 reboot=t panic=-1 quiet",
             kernel_fd=files[0].fileno(),

@@ -14,7 +14,7 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 def config(**changes: int | str | None) -> MachineConfig:
     fields: dict[str, object] = {
         "cpus": 2, "memory_mib": 512, "accelerator": "tcg", "cmdline": "reboot=k console=ttyS0",
-        "kernel_fd": 5, "initrd_fd": 6, "vsock_fd": 7, "nsm_fd": 8,
+        "memory_fd": 4, "kernel_fd": 5, "initrd_fd": 6, "vsock_fd": 7, "nsm_fd": 8,
     }  # fmt: skip
     return MachineConfig(**(fields | changes))  # type: ignore[arg-type] # the test names real fields
 
@@ -26,7 +26,8 @@ def test_production_machine() -> None:
         "-M", MACHINE,
         "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
         "-m", "512M",
-        "-object", "memory-backend-memfd,id=ram,size=512M,share=on,merge=off,dump=off",
+        "-object",
+        "memory-backend-file,id=ram,size=512M,mem-path=/proc/self/fd/4,share=on,merge=off,dump=off",
         "-kernel", "/proc/self/fd/5", "-initrd", "/proc/self/fd/6",
         "-append", "reboot=k console=ttyS0 reboot=t",
         "-chardev", "socket,id=vsock,fd=7", "-device", "vhost-user-vsock-device,chardev=vsock",

@@ -175,7 +175,7 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
     )
 
     gc.disable()  # importing makes much that is never garbage
-    limit_process()
+    locked = limit_process()
     with ExitStack() as stack:
         report.say("Start allocating memory...")
         loaded = load_and_check(order.request, order.file_fd)
@@ -183,7 +183,7 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         # one half of what serves QEMU its devices loads while the kernel is unpacked, one while QEMU starts
         import asyncio  # noqa: PLC0415 -- the command itself needs none of it
 
-        started = start(order.request, order.cpus, loaded, order.places, stack)
+        started = start(order.request, order.cpus, loaded, order.places, stack, lock_memory=locked)
         from cloister.supervisor.enclave import Enclave  # noqa: PLC0415 -- as above
 
         gc.freeze()  # modules live as long as the process

@@ -20,10 +20,12 @@ from cloister.supervisor.loading import LoadedImage, load_image
 from cloister.supervisor.request import RunRequest, check_startable
 from cloister.vmm import (
     UID_BASE,
+    Jail,
     JailMissingError,
     Machine,
     MachineConfig,
     MachineError,
+    MemoryFile,
     find_footing,
     find_jail,
     open_kvm,
@@ -32,6 +34,7 @@ from cloister.vmm import (
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _F_SETPIPE_SZ: Final = 1031
+_MCL_ALL_ON_FAULT: Final = 7  # MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT
 CONSOLE_PIPE: Final = 1 << 20
 """Bytes the guest may print before it is read; the most that Linux gives to everybody."""
 OPEN_FILES: Final = 8192
@@ -50,14 +53,22 @@ class Started:
     """The read end of a pipe, in debug mode."""
 
 
-def limit_process() -> None:
-    """Dump no enclave's memory, have room for its connections, and bury whatever the machine leaves."""
+def limit_process() -> bool:
+    """Dump no enclave's memory, have room for its connections, and bury whatever the machine leaves.
+
+    Returns whether memory is kept out of swap: this process's from now on, and the machine's it will start.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    endless = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    with suppress(ValueError, OSError):  # root may, others where their limit is unlimited already
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, endless)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_MEMLOCK) == endless and libc.mlockall(_MCL_ALL_ON_FAULT) == 0
 
 
 def load_and_check(request: RunRequest, file_fd: int) -> LoadedImage:
@@ -91,14 +102,28 @@ def _console_pipe() -> tuple[int, int]:
     return read, write
 
 
+def _guest_memory(request: RunRequest) -> MemoryFile:
+    try:
+        return MemoryFile(request.memory_mib)
+    except MachineError as error:
+        raise EnclaveFailure(
+            "E27", f"Insufficient memory available. {error}", action="Allocate memory"
+        ) from None
+
+
 def start(
-    request: RunRequest, cpus: tuple[int, ...], loaded: LoadedImage, places: Places, stack: ExitStack
+    request: RunRequest,
+    cpus: tuple[int, ...],
+    loaded: LoadedImage,
+    places: Places,
+    stack: ExitStack,
+    *,
+    lock_memory: bool,
 ) -> Started:
-    """Start the machine; ``stack`` gets what undoes it. Raises EnclaveFailure E19, E29."""
-    pairs = [socket.socketpair() for _ in range(2)]
-    for ours, theirs in pairs:
-        stack.callback(ours.close)
-        stack.callback(theirs.close)
+    """Start the machine; ``stack`` gets what undoes it. Raises EnclaveFailure E19, E27, E29."""
+    memory = _guest_memory(request)
+    stack.callback(memory.close)  # after the machine's end: what is undone last was noted first
+    pairs = [_device_connection(stack) for _ in range(2)]
     console_read, console_write = _console_pipe() if request.debug else (None, None)
     kvm = None
     try:
@@ -108,6 +133,8 @@ def start(
         config = MachineConfig(
             cpus=len(cpus),
             memory_mib=request.memory_mib,
+            memory_fd=memory.fd,
+            lock_memory=lock_memory,
             accelerator=footing.accelerator,
             cmdline=loaded.image.cmdline,
             kernel_fd=loaded.kernel_fd,
@@ -117,13 +144,7 @@ def start(
             kvm_fd=kvm,
             console_fd=console_write,
         )
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, cpus)
-        try:
-            uid = UID_BASE + os.getpid() if footing.own_user else None
-            machine = spawn_machine(config, jail, uid=uid)
-        finally:
-            os.sched_setaffinity(0, before)
+        machine = _spawn_on(cpus, config, jail, own_user=footing.own_user)
     except JailMissingError as error:
         raise EnclaveFailure(
             "E19", f"File operation failure. {error}\nFile: '{places.jails}', failing operation: 'Open'."
@@ -138,3 +159,20 @@ def start(
     for _, theirs in pairs:
         theirs.close()
     return Started(loaded, machine, pairs[0][0], pairs[1][0], console_read)
+
+
+def _device_connection(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    stack.callback(ours.close)
+    stack.callback(theirs.close)
+    return ours, theirs
+
+
+def _spawn_on(cpus: tuple[int, ...], config: MachineConfig, jail: Jail, *, own_user: bool) -> Machine:
+    """Start a machine that inherits the enclave's processors."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        return spawn_machine(config, jail, uid=UID_BASE + os.getpid() if own_user else None)
+    finally:
+        os.sched_setaffinity(0, before)

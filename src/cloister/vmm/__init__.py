@@ -9,6 +9,7 @@ from cloister.vmm.config import MIN_MEMORY_MIB, Accelerator, MachineConfig, Mach
 from cloister.vmm.jail import UID_BASE, Jail, JailMissingError, find_jail, jail_command_line
 from cloister.vmm.kernel import has_pvh_entry, unpack_kernel
 from cloister.vmm.machine import Machine, open_kvm, spawn_machine, start_machine
+from cloister.vmm.memory import MemoryFile
 
 __all__ = [
     "MIN_MEMORY_MIB",
@@ -21,6 +22,7 @@ __all__ = [
     "Machine",
     "MachineConfig",
     "MachineError",
+    "MemoryFile",
     "command_line",
     "find_footing",
     "find_jail",

@@ -19,9 +19,11 @@ from cloister.places import Places
 from cloister.vmm.config import Accelerator, MachineConfig, MachineError
 from cloister.vmm.jail import UID_BASE, Jail
 from cloister.vmm.machine import Machine, open_kvm, spawn_machine
+from cloister.vmm.memory import MemoryFile
 
 OVERRIDE: Final = "CLOISTER_ACCEL"
 PROBE_SECONDS: Final = 20.0
+PROBE_MIB: Final = 256
 PROBE_CMDLINE: Final = "console=ttyS0 panic=-1 reboot=t"
 PROBE_PROOF: Final = re.compile(rb"as init process|No working init|Unable to mount root")
 """What kernels say when they have come as far as starting the first program."""
@@ -69,9 +71,11 @@ def _boots(jail: Jail, kernel_fd: int, accelerator: Accelerator, uid: int | None
     ours, theirs = os.pipe()
     empty = os.memfd_create("no-initrd")
     kvm = open_kvm() if accelerator == "kvm" else None
+    memory = MemoryFile(PROBE_MIB)
     config = MachineConfig(
         cpus=1,
-        memory_mib=256,
+        memory_mib=PROBE_MIB,
+        memory_fd=memory.fd,
         accelerator=accelerator,
         cmdline=PROBE_CMDLINE,
         kernel_fd=kernel_fd,
@@ -90,6 +94,7 @@ def _boots(jail: Jail, kernel_fd: int, accelerator: Accelerator, uid: int | None
         os.close(ours)
         os.close(theirs)
         os.close(empty)
+        memory.close()
         if kvm is not None:
             os.close(kvm)
     return booted, machine.last_words()

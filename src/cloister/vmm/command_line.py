@@ -31,8 +31,7 @@ def command_line(config: MachineConfig) -> list[str]:
         "-M", MACHINE,
         *_processors(config),
         "-m", f"{config.memory_mib}M",
-        # shared, because the device back ends read and write guest memory
-        "-object", f"memory-backend-memfd,id=ram,size={config.memory_mib}M,share=on,merge=off,dump=off",
+        *_memory(config),
         "-kernel", f"/proc/self/fd/{config.kernel_fd}",
         "-initrd", f"/proc/self/fd/{config.initrd_fd}",
         "-append", f"{config.cmdline} {RESET_BY_TRIPLE_FAULT}",
@@ -40,6 +39,15 @@ def command_line(config: MachineConfig) -> list[str]:
         *_console(config),
         "-sandbox", SANDBOX,
     ]  # fmt: skip
+
+
+def _memory(config: MachineConfig) -> list[str]:
+    # shared, because the device back ends read and write guest memory, and the supervisor overwrites it
+    backend = (
+        f"memory-backend-file,id=ram,size={config.memory_mib}M,mem-path=/proc/self/fd/{config.memory_fd}"
+    )
+    lock = ["-overcommit", "mem-lock=on-fault"] if config.lock_memory else []
+    return ["-object", f"{backend},share=on,merge=off,dump=off", *lock]
 
 
 def _processors(config: MachineConfig) -> list[str]:

@@ -27,6 +27,8 @@ class MachineConfig:
     accelerator: Accelerator
     cmdline: str
     """As measured; what the loader adds comes after it."""
+    memory_fd: int
+    """A memory file of ``memory_mib``, see `MemoryFile`."""
     kernel_fd: int
     initrd_fd: int
     vsock_fd: int | None = None
@@ -34,6 +36,8 @@ class MachineConfig:
     nsm_fd: int | None = None
     kvm_fd: int | None = None
     """The open KVM device, where that is the accelerator."""
+    lock_memory: bool = False
+    """Whether QEMU keeps its memory, the guest's too, out of swap; it needs an unlimited RLIMIT_MEMLOCK."""
     console_fd: int | None = None
     """The write end of a pipe for what the guest prints; None makes the UART a sink that QEMU discards."""
     architecture: Architecture = "x86_64"
@@ -51,4 +55,4 @@ class MachineConfig:
     def descriptors(self) -> tuple[int, ...]:
         """Every descriptor the machine inherits."""
         optional = (self.vsock_fd, self.nsm_fd, self.kvm_fd, self.console_fd)
-        return (self.kernel_fd, self.initrd_fd, *(fd for fd in optional if fd is not None))
+        return (self.memory_fd, self.kernel_fd, self.initrd_fd, *(fd for fd in optional if fd is not None))
