@@ -95,7 +95,7 @@ class Machine:
 
         loop = asyncio.get_running_loop()
         await self._drain(loop)
-        self.kill()  # it has closed its standard error or lost bubblewrap: what is left is no machine any more
+        self.kill()  # without its standard error or bubblewrap it is not a machine any more
         if self._emulator_fd is not None:
             gone = loop.create_future()
             loop.add_reader(self._emulator_fd, _finish, gone)
@@ -239,9 +239,9 @@ async def start_machine(
 def _prepare(uid: int | None, root: Path) -> Callable[[], None]:
     """Prepare a child: its own user where the caller is root, and the death of its starter as its own.
 
-    Bubblewrap and its child, until that has become QEMU, share a process group, which the kernel kills when the
-    other end of their standard input closes: no moment is left at which they could outlive their starter. (A child
-    holds that end itself until it is executed: should its starter die before that, its own closing kills it.)
+    Bubblewrap and its child, until that becomes QEMU, share a process group, which the kernel kills when the
+    other end of their standard input closes: there is no moment at which they could outlive their starter.
+    (A child holds that end itself until it is executed: should its starter die before, it closes it itself.)
     """
     libc = ctypes.CDLL(None, use_errno=True)
 
