@@ -177,6 +177,19 @@ def process_tree(pid: int) -> list[int]:
     return [pid, *(descendant for child in children for descendant in process_tree(int(child)))]
 
 
+def find_supervisor(run: Path, command: int) -> int | None:
+    """Return the supervisor that a command has started: it knows the run directory and is on its own."""
+    mark = f"NITRO_CLI_SOCKETS_PATH={run}".encode()
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (path / "environ").read_bytes().split(b"\0"):
+                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+    return next((pid for pid, parent in parents.items() if pid != command and parent not in parents), None)
+
+
 def is_alive(pid: int) -> bool:
     """Say whether a process runs; one that only waits to be reaped does not."""
     try:

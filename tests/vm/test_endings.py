@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ import pytest
 
 from cloister.eif import Image, SectionSource, SectionType, write_eif
 from cloister.flight import FlightRecord, find_record, list_records, read_console, read_events
-from simulators.nitro_host import OBEDIENT, NitroHost, is_alive, process_tree, wait_for, wait_until
+from simulators.nitro_host import (
+    OBEDIENT,
+    NitroHost,
+    find_supervisor,
+    is_alive,
+    process_tree,
+    wait_for,
+    wait_until,
+)
 
 pytestmark = pytest.mark.vm
 
@@ -130,7 +139,7 @@ def test_image_whose_program_is_missing_says_so(host: Host) -> None:
 
 
 def test_stopped_and_continued_enclave_goes_on(host: Host) -> None:
-    """While its processes are stopped an enclave counts as a failed connection; afterwards it runs as before."""
+    """While its processes are stopped an enclave counts as a failed connection; afterwards it goes on."""
     enclave = host.start(host.image)
     assert host.order(enclave, "say before") == b"before"
     processes = process_tree(enclave["ProcessID"])
@@ -177,7 +186,8 @@ def test_supervisor_killed_before_its_enclave_had_a_name_leaves_nothing(host: Ho
         stderr=subprocess.PIPE,
         text=True,
     )
-    pid = wait_for(lambda: supervisor_of(host, lambda family: len(family) > 1))
+    pid = wait_for(lambda: find_supervisor(host.run_directory, process.pid))
+    wait_until(lambda: len(process_tree(pid)) > 1)
     processes = process_tree(pid)
     assert len(list(host.run_directory.glob(".[0-9a-f]*"))) == 1
     os.kill(pid, signal.SIGKILL)
@@ -189,28 +199,17 @@ def test_supervisor_killed_before_its_enclave_had_a_name_leaves_nothing(host: Ho
     assert host.left() == []
 
 
-def supervisor_of(host: Host, ripe: Callable[[list[int]], bool]) -> int | None:
-    """Return the process that has started processes in a host's name, if it is far enough."""
-    mark = f"NITRO_CLI_SOCKETS_PATH={host.run_directory}".encode()
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (path / "environ").read_bytes().split(b"\0")
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue
-        family = process_tree(int(path.name))
-        if mark in environment and parent == 1 and ripe(family):
-            return int(path.name)
-    return None
+def fill(file: Path) -> None:
+    """Write until the disk is full."""
+    with file.open("wb", buffering=0) as ballast, suppress(OSError):
+        while ballast.write(bytes(4096)):
+            pass
 
 
 def test_full_disk_stops_neither_enclave_nor_its_end(small_disk: Host) -> None:
     """With a full disk an enclave runs, is described and ends; a new one is refused and leaves nothing."""
     enclave = small_disk.start(small_disk.image, "--debug-mode")
-    ballast = small_disk.logs / "ballast"
-    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        while True:
-            file.write(bytes(4096))
+    fill(small_disk.logs / "ballast")
     assert small_disk.order(enclave, "say alive") == b"alive"
     assert [described["State"] for described in small_disk.describe()] == ["RUNNING"]
     refused = small_disk.cli(*small_disk.run_words(small_disk.image), code=39)
@@ -223,7 +222,7 @@ def test_full_disk_stops_neither_enclave_nor_its_end(small_disk: Host) -> None:
 
 
 def test_read_only_logs_stop_no_enclave(small_disk: Host) -> None:
-    """With logs that cannot be written commands say E19, as AWS's; an enclave runs on, and its end is told."""
+    """With logs that cannot be written commands say E19, as AWS's; an enclave runs on and its end is told."""
     logs = small_disk.run_directory.parent / "logs"
     enclave = small_disk.start(small_disk.image)
     subprocess.run(["mount", "--bind", logs, logs], check=True)
