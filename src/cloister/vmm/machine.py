@@ -31,7 +31,6 @@ MAX_COMPLAINT: Final = 8192
 """Bytes kept of what QEMU writes to its standard error; the rest is read and dropped."""
 _CLONE_NEWNS: Final = 0x20000
 _PR_SET_PDEATHSIG: Final = 1
-_F_SETSIG: Final = 10
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 
 
@@ -250,7 +249,7 @@ def _prepare(uid: int | None, root: Path) -> Callable[[], None]:
             _become(libc, uid, root)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpid())
-        fcntl.fcntl(0, _F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)
 
     return prepare
