@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cloister.flight import find_record
+from cloister.flight import find_record, read_console
 from cloister.measure import Measurements
 from simulators.nitro_host import INSTANCE, NitroHost, is_alive, process_tree, wait_until
 
@@ -85,6 +85,10 @@ def test_debug_enclave_runs_shows_its_console_and_ends_without_trace(host: Host)
     assert f"Successfully terminated enclave {enclave['EnclaveID']}." in ended.stderr
     assert not [pid for pid in processes if is_alive(pid)]
     assert host.left() == []
+    record = find_record(host.logs, enclave["EnclaveID"])
+    assert (record.cause, record.exit_code) == ("terminated", 0)
+    assert record.measurements == host.measurements.to_json()
+    assert b"Hello from the enclave side! 0" in read_console(record)
 
 
 def test_production_enclave_has_no_console(host: Host) -> None:
@@ -111,6 +115,10 @@ def test_two_enclaves_at_once(host: Host) -> None:
     assert first["EnclaveCID"] != second["EnclaveCID"]
     host.cli("terminate-enclave", "--enclave-id", first["EnclaveID"])
     assert [enclave["EnclaveID"] for enclave in host.describe()] == [second["EnclaveID"]]
+    os.kill(second["ProcessID"], signal.SIGTERM)
+    wait_until(lambda: not is_alive(second["ProcessID"]))
+    record = find_record(host.logs, second["EnclaveID"])
+    assert record.reason == "The supervisor was told to end by SIGTERM."
 
 
 def test_program_that_ends_ends_its_enclave(host: Host) -> None:

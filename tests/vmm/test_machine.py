@@ -1,5 +1,6 @@
 """What a machine's starter hears from bubblewrap."""
 
+import asyncio
 import os
 import select
 import signal
@@ -8,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from cloister.vmm.machine import _prepare, _read_to_end
+from cloister.vmm.machine import Machine, _prepare, _read_to_end
 
 
 def test_information_that_comes_in_pieces_is_read_whole() -> None:
@@ -71,3 +72,27 @@ def test_nothing_outlives_a_killed_starter() -> None:
     for process in processes:
         assert select.select([process], [], [], 10)[0], "it still runs"
         os.close(process)
+
+
+def test_a_jail_killed_at_its_start_takes_its_child_along() -> None:
+    """A child that bubblewrap has not told of, and that holds its standard error, is found by its group."""
+    info_read, info_write = os.pipe()
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        ["sh", "-c", "sleep 100 & echo $!; exec sleep 100"],
+        stdin=read,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    os.close(info_write)
+    os.close(read)
+    assert process.stdout is not None
+    child = os.pidfd_open(int(process.stdout.readline()))
+    process.stdout.close()
+    machine = Machine(process, info_read, write)
+    process.kill()
+    assert asyncio.run(asyncio.wait_for(machine.wait(), 20)) == -signal.SIGKILL
+    assert select.select([child], [], [], 10)[0], "its child still runs"
+    os.close(child)
+    machine.close()
