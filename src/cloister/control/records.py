@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from cloister.control.leftovers import free_claims, note_death
+from cloister.control.leftovers import free_claims, kill_strays, note_death
 from cloister.control.messages import ControlError
 
 SOCKET: Final = ".sock"
@@ -126,6 +126,7 @@ class Register:
         """Return the enclaves whose supervisors live, oldest first; removes what dead ones left."""
         records, dead = self.survey()
         if dead:
+            kill_strays([name.removesuffix(RECORD).removeprefix(".") for name in dead])
             with suppress(ControlError), self.locked():
                 for name in dead:
                     self._bury(name)

@@ -17,7 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from cloister.control import EnclaveFailure, Register, decode_line, encode_line, receive_line
+from cloister.control import (
+    EnclaveFailure,
+    Register,
+    decode_line,
+    encode_line,
+    mark_children,
+    receive_line,
+)
 from cloister.errors import CloisterError
 from cloister.places import Places
 from cloister.supervisor.identity import make_slot
@@ -201,6 +208,7 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
     with ExitStack() as stack:
         slot = make_slot(unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
         place = Register(order.places.run).reserve(f"{slot:x}")
+        mark_children(place.slot)
         stack.callback(place.close)  # the last to go: until then whoever finds this process dead cleans up
         report.say("Start allocating memory...")
         loaded = load_and_check(order.request, order.file_fd)

@@ -5,7 +5,6 @@ No monitor: what the enclave needs comes over its devices, and a machine without
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import select
@@ -37,13 +36,12 @@ _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 class Machine:
     """QEMU and bubblewrap, started by this process; they die with it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], info_fd: int, lifeline: int) -> None:
-        """Take over the read end of bubblewrap's information and our end of the machine's lifeline."""
+    def __init__(self, process: subprocess.Popen[bytes], info_fd: int) -> None:
+        """Take over bubblewrap, the leader of a process group, and the read end of what it tells."""
         assert process.stderr is not None
         self._process = process
         self._process_fd = os.pidfd_open(process.pid)
         self._info_fd = info_fd
-        self._lifeline = lifeline
         self._stderr_fd = process.stderr.fileno()
         self._complaint = bytearray()
         self._emulator_fd: int | None = None
@@ -163,7 +161,6 @@ class Machine:
             self.last_words()
             self._process.stderr.close()
             os.close(self._process_fd)
-            os.close(self._lifeline)
 
 
 def _read_to_end(pipe: int, seconds: float) -> bytes:
@@ -197,14 +194,13 @@ def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) 
     Raises MachineError. The configuration's descriptors are inherited and stay open here: close them.
     """
     info_read, info_write = os.pipe()
-    lifeline_read, lifeline_write = os.pipe()
     words = jail_command_line(str(jail.directory) if uid is None else STAGE)
     words[1:1] = ["--info-fd", str(info_write)]
     try:
         process = subprocess.Popen(
             [*words, *command_line(config)],
             pass_fds=(*config.descriptors, info_write),
-            stdin=lifeline_read,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
@@ -213,14 +209,12 @@ def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) 
         )
     except (OSError, subprocess.SubprocessError) as error:
         os.close(info_read)
-        os.close(lifeline_write)
         raise MachineError(
             f"QEMU's jail cannot be started: {error}; is bubblewrap (bwrap) installed?"
         ) from None
     finally:
         os.close(info_write)
-        os.close(lifeline_read)
-    return Machine(process, info_read, lifeline_write)
+    return Machine(process, info_read)
 
 
 @asynccontextmanager
@@ -236,21 +230,16 @@ async def start_machine(
 
 
 def _prepare(uid: int | None, root: Path) -> Callable[[], None]:
-    """Prepare a child: its own user where the caller is root, and the death of its starter as its own.
-
-    Bubblewrap and its child, until that becomes QEMU, share a process group, which the kernel kills when the
-    other end of their standard input closes: there is no moment at which they could outlive their starter.
-    (A child holds that end itself until it is executed: should its starter die before, it closes it itself.)
-    """
+    """Prepare a child: its own user where the caller is root, and the death of its starter as its own."""
     libc = ctypes.CDLL(None, use_errno=True)
+    starter = os.getpid()
 
     def prepare() -> None:
         if uid is not None:
             _become(libc, uid, root)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpid())
-        fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)
+        if os.getppid() != starter:  # it died before its death could be noticed
+            os._exit(1)
 
     return prepare
 
