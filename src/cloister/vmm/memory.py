@@ -1,6 +1,6 @@
-"""A guest's memory as a file of the process that started it, to be overwritten once QEMU is dead.
+"""A guest's memory as a file of the process that started it, overwritten once QEMU is dead.
 
-A memory file (memfd_create(2)), on huge pages where asked; its size is sealed, for the device back ends map it.
+A memory file (memfd_create(2)), on huge pages where asked; its size is sealed, for the devices map it.
 """
 
 import errno
