@@ -41,7 +41,7 @@ unit: .venv/.installed  ## the quick tests: no virtual machine
 test: setup
 	$(BIN)/pytest -q -m "not soak"
 
-soak: setup  ## 50 enclaves in sequence, counting leftovers
+soak: setup  ## hundreds of enclaves, in sequence, at once, and killed at random moments, counting leftovers
 	$(BIN)/pytest -q -m soak -s
 
 bench: setup  ## measure, as ratios against a rival in the same run
