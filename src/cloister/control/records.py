@@ -16,6 +16,7 @@ from typing import Final
 
 from cloister.control.leftovers import remove_leftovers
 from cloister.control.messages import ControlError
+from cloister.resources import sweep_dead_claims
 
 SOCKET: Final = ".sock"
 RECORD: Final = ".json"
@@ -85,6 +86,7 @@ class Register:
 
     def live(self) -> list[Record]:
         """Return the enclaves whose supervisors live, oldest first; removes what dead ones left."""
+        sweep_dead_claims(self.run)
         records = (self._read(path) for path in sorted(self.run.glob(f"*{RECORD}"), key=_age))
         return [record for record in records if record is not None]
 

@@ -177,10 +177,13 @@ def open_kvm() -> int:
         raise MachineError(f"/dev/kvm cannot be opened: {error.strerror}.") from None
 
 
-def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) -> Machine:
+def spawn_machine(
+    config: MachineConfig, jail: Jail, *, uid: int | None = None, cgroup: Path | None = None
+) -> Machine:
     """Start QEMU in the jail and return at once; ``uid`` is its own user where the caller is root.
 
-    Raises MachineError. The configuration's descriptors are inherited and stay open here: close them.
+    The machine runs in ``cgroup`` where given. Raises MachineError.
+    The configuration's descriptors are inherited and stay open here: close them.
     """
     info_read, info_write = os.pipe()
     words = jail_command_line(str(jail.directory) if uid is None else STAGE)
@@ -193,7 +196,7 @@ def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) 
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
-            preexec_fn=None if uid is None else _become(uid, jail.directory),  # noqa: PLW1509 -- no threads yet
+            preexec_fn=_prepare(uid, jail.directory, cgroup),  # noqa: PLW1509 -- no threads yet
         )
     except (OSError, subprocess.SubprocessError) as error:
         os.close(info_read)
@@ -215,6 +218,20 @@ async def start_machine(
         yield machine
     finally:
         machine.close()
+
+
+def _prepare(uid: int | None, root: Path, cgroup: Path | None) -> Callable[[], None] | None:
+    """Return what the child does before it is bubblewrap: join its cgroup, then become its own user."""
+    become = None if uid is None else _become(uid, root)
+    if cgroup is None:
+        return become
+
+    def prepare() -> None:
+        (cgroup / "cgroup.procs").write_text("0")
+        if become is not None:
+            become()
+
+    return prepare
 
 
 def _become(uid: int, root: Path) -> Callable[[], None]:
