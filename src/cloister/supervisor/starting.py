@@ -57,7 +57,7 @@ class Started:
 def limit_process() -> bool:
     """Dump no enclave's memory, have room for its connections, and bury whatever the machine leaves.
 
-    Returns whether memory is kept out of swap: this process's from now on, and the machine's it will start.
+    Keeps this process out of swap where that is allowed, and returns whether its machine can be kept out too.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None)
@@ -69,7 +69,8 @@ def limit_process() -> bool:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return resource.getrlimit(resource.RLIMIT_MEMLOCK) == endless and libc.mlockall(_MCL_ALL_ON_FAULT) == 0
+    locked = libc.mlockall(_MCL_ALL_ON_FAULT) == 0  # root may lock its own beyond any limit, its machine not
+    return locked and resource.getrlimit(resource.RLIMIT_MEMLOCK) == endless
 
 
 def load_and_check(request: RunRequest, file_fd: int) -> LoadedImage:
