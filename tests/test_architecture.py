@@ -30,13 +30,14 @@ MAY_IMPORT = {
     "vmm": "places",
     "build": "eif measure pki kit",
     "flight": "",
-    "control": "transport places flight",
-    "supervisor": "control flight vmm devices vhost nsm trust eif measure pcrs transport places",
+    "resources": "places",
+    "control": "transport places flight resources",
+    "supervisor": "control flight vmm devices vhost nsm trust eif measure pcrs transport places resources",
     "kms": "aws attestation cms pki pcrs cose places",
     "proxy": "transport",
     "sdk": "nsm attestation cms cose aws transport",
     "demo": "*",
-    "setup": "packages kit vmm rootfs trust kms places build",
+    "setup": "packages kit vmm rootfs trust kms places build resources",
     "cli": "*",
 }  # fmt: skip
 

@@ -49,7 +49,7 @@ def start_and_hang(told: int) -> None:
         stdin=read,
         stdout=told,
         process_group=0,
-        preexec_fn=_prepare(None, Path("/")),  # noqa: PLW1509 -- no threads in a child just forked
+        preexec_fn=_prepare(None, Path("/"), None),  # noqa: PLW1509 -- no threads in a child just forked
     )
     os.close(read)
     process.wait()

@@ -28,6 +28,7 @@ from cloister.supervisor.services import GuestServices
 from cloister.supervisor.starting import Started
 from cloister.transport import listen, listener_path
 from cloister.vhost import Device, DeviceError, serve_device
+from cloister.vmm import pin_processors
 
 if TYPE_CHECKING:
     from cloister.supervisor.security import Security
@@ -124,6 +125,7 @@ class Enclave:
         try:
             await asyncio.sleep(HANDSHAKE_SECONDS)
             self._machine.settle()
+            tasks.append(asyncio.create_task(pin_processors(self._machine, self._description.cpus)))
             identity, _ = await asyncio.wrap_future(prepare())
             self._recorder = recorder = self._record(identity)
             pool.submit(recorder.retire_others)

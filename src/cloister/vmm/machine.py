@@ -191,10 +191,13 @@ def open_kvm() -> int:
         raise MachineError(f"/dev/kvm cannot be opened: {error.strerror}.") from None
 
 
-def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) -> Machine:
+def spawn_machine(
+    config: MachineConfig, jail: Jail, *, uid: int | None = None, cgroup: Path | None = None
+) -> Machine:
     """Start QEMU in the jail and return at once; ``uid`` is its own user where the caller is root.
 
-    Raises MachineError. The configuration's descriptors are inherited and stay open here: close them.
+    The machine runs in ``cgroup`` where given. Raises MachineError.
+    The configuration's descriptors are inherited and stay open here: close them.
     """
     info_read, info_write = os.pipe()
     lifeline_read, lifeline_write = os.pipe()
@@ -209,7 +212,7 @@ def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) 
             stderr=subprocess.PIPE,
             cwd="/",
             process_group=0,
-            preexec_fn=_prepare(uid, jail.directory),  # noqa: PLW1509 -- no threads yet
+            preexec_fn=_prepare(uid, jail.directory, cgroup),  # noqa: PLW1509 -- no threads yet
         )
     except (OSError, subprocess.SubprocessError) as error:
         os.close(info_read)
@@ -235,8 +238,8 @@ async def start_machine(
         machine.close()
 
 
-def _prepare(uid: int | None, root: Path) -> Callable[[], None]:
-    """Prepare a child: its own user where the caller is root, and the death of its starter as its own.
+def _prepare(uid: int | None, root: Path, cgroup: Path | None) -> Callable[[], None]:
+    """Prepare a child: its cgroup, its own user where the caller is root, its starter's death as its own.
 
     Bubblewrap and its child, until that becomes QEMU, share a process group, which the kernel kills when the
     other end of their standard input closes: there is no moment at which they could outlive their starter.
@@ -245,6 +248,8 @@ def _prepare(uid: int | None, root: Path) -> Callable[[], None]:
     libc = ctypes.CDLL(None, use_errno=True)
 
     def prepare() -> None:
+        if cgroup is not None:
+            (cgroup / "cgroup.procs").write_text("0")
         if uid is not None:
             _become(libc, uid, root)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
