@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from cloister.control import EnclaveFailure, decode_line, encode_line, receive_line
-from cloister.errors import CloisterError
+from cloister.errors import CloisterError, root_of
 from cloister.places import Places
 from cloister.supervisor.journal import Journal
 from cloister.supervisor.request import (
@@ -88,7 +88,9 @@ def _listen(channel: socket.socket, deadline: float) -> Iterator[News]:
             ) from None
         if "failure" in fields:
             failure = fields["failure"]
-            raise EnclaveFailure(failure["code"], failure["message"], action=failure["action"])
+            raise EnclaveFailure(
+                failure["code"], failure["message"], action=failure["action"], where=failure.get("where", "")
+            )
         if "started" in fields:
             yield News(description=fields["started"])
             return
@@ -114,7 +116,7 @@ class Channel:
     def failed(self, failure: EnclaveFailure) -> None:
         """Tell what went wrong; the last message."""
         told = {"code": failure.code, "message": failure.message, "action": failure.action}
-        self._send({"failure": told})
+        self._send({"failure": told | {"where": root_of(failure)}})
         self._sock.close()
 
     def _send(self, fields: dict[str, Any]) -> None:
