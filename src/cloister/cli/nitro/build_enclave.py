@@ -41,25 +41,7 @@ OPTIONS = (
 
 def run(args: Arguments) -> int:
     """Build as AWS does: CMD wins over ENTRYPOINT, WORKDIR and USER are ignored."""
-    if "NITRO_CLI_ARTIFACTS" not in os.environ and "HOME" not in os.environ:
-        raise NitroCliError(
-            "E51",
-            "Neither NITRO_CLI_ARTIFACTS nor HOME is set: there is no place to build in.",
-            action=_ACTION,
-        )
-    if args.docker_dir is not None:
-        raise NitroCliError(
-            "E49",
-            "Docker image build error. --docker-dir is not supported yet: build an OCI layout and name it.",
-            action=_ACTION,
-        )
-    if not args.docker_uri.startswith(_LOCAL):
-        raise NitroCliError(
-            "E50",
-            f"Docker image pull error. {args.docker_uri} would come from a registry or daemon; for now "
-            f"--docker-uri takes a local source: {', '.join(_LOCAL)} and a path.",
-            action=_ACTION,
-        )
+    _refuse_impossible(args)
     refuse_remote_key(args.private_key)
     with nitro_errors(_ACTION, "E60"):
         signer = load_signer(args.signing_certificate, args.private_key)
@@ -90,3 +72,26 @@ def run(args: Arguments) -> int:
     print("Enclave Image successfully created.", file=sys.stderr)
     print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
     return 0
+
+
+def _refuse_impossible(args: Arguments) -> None:
+    """Refuse what has no place to be built in, and what cannot be built here yet; raises NitroCliError."""
+    if "NITRO_CLI_ARTIFACTS" not in os.environ and "HOME" not in os.environ:
+        raise NitroCliError(
+            "E51",
+            "Neither NITRO_CLI_ARTIFACTS nor HOME is set: there is no place to build in.",
+            action=_ACTION,
+        )
+    if args.docker_dir is not None:
+        raise NitroCliError(
+            "E49",
+            "Docker image build error. --docker-dir is not supported yet: build an OCI layout and name it.",
+            action=_ACTION,
+        )
+    if not args.docker_uri.startswith(_LOCAL):
+        raise NitroCliError(
+            "E50",
+            f"Docker image pull error. {args.docker_uri} would come from a registry or daemon; for now "
+            f"--docker-uri takes a local source: {', '.join(_LOCAL)} and a path.",
+            action=_ACTION,
+        )

@@ -89,10 +89,10 @@ def attach_console(cid: int, seconds: int | None) -> None:
         ) from None
     print("Successfully connected to the console.", file=sys.stderr, flush=True)
     with stream:
-        _copy(stream, None if seconds is None else time.monotonic() + min(seconds, LONGEST_SECONDS))
+        copy_console(stream, None if seconds is None else time.monotonic() + min(seconds, LONGEST_SECONDS))
 
 
-def _copy(stream: socket.socket, deadline: float | None) -> None:
+def copy_console(stream: socket.socket, deadline: float | None) -> None:
     output = sys.stdout.fileno()
     while True:
         left = None if deadline is None else deadline - time.monotonic()
@@ -109,10 +109,10 @@ def _copy(stream: socket.socket, deadline: float | None) -> None:
             ) from None
         if not chunk:
             return
-        _write(output, chunk)
+        write_console(output, chunk)
 
 
-def _write(output: int, chunk: bytes) -> None:
+def write_console(output: int, chunk: bytes) -> None:
     while chunk:
         try:
             chunk = chunk[os.write(output, chunk) :]

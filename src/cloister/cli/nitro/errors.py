@@ -40,8 +40,8 @@ class NitroCliError(CloisterError):
 
     @property
     def exit_code(self) -> int:
-        """The number in the code: E19 exits with 19."""
-        return int(self.code.removeprefix("E"))
+        """The number in the code: E19 exits with 19. E00 exits with 1: a failure is no success."""
+        return int(self.code.removeprefix("E")) or 1
 
     def to_detail(self) -> str:
         """Render what follows the code: AWS's text, the file if there is one, then our own sentence."""
