@@ -89,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    signer = load_signer(args)
+    usage_error: Callable[[str], None] = args.usage_error
+    if (args.signing_certificate is None) != (args.private_key is None):
+        usage_error("--signing-certificate and --private-key need each other")
+    signer = load_signer(args.signing_certificate, args.private_key)
     recipe = Recipe(
         cmd=None if args.cmd is None else parse_command(args.cmd),
         env=args.env,
@@ -207,14 +210,11 @@ def load_custom_metadata(path: Path | None) -> Any:
         raise BuildError(f"The metadata file {path} is not JSON: {error}.") from None
 
 
-def load_signer(args: argparse.Namespace) -> PemSigner | None:
-    """Read the certificate and key that a command names, if any; exits 2 for one without the other."""
-    usage_error: Callable[[str], None] = args.usage_error
-    if (args.signing_certificate is None) != (args.private_key is None):
-        usage_error("--signing-certificate and --private-key need each other")
-    if args.signing_certificate is None:
+def load_signer(certificate: str | Path | None, private_key: str | None) -> PemSigner | None:
+    """Read the certificate and key that a command names, if any; the command line has both or neither."""
+    if certificate is None or private_key is None:
         return None
-    return PemSigner.load(args.signing_certificate, Path(args.private_key), datetime.now(UTC))
+    return PemSigner.load(Path(certificate), Path(private_key), datetime.now(UTC))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ VERBS = {
     "image": "enclave images: build, describe, measure",
     "attestation": "attestation documents: verify",
     "kms": "the key service: serve it, read its decisions",
+    "explain": "nitro-cli's error codes: what they mean, and what to do about them on this host",
     "completion": "print a completion script for your shell",
 }
 

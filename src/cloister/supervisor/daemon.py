@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from cloister.control import EnclaveFailure, Register, decode_line, encode_line, receive_line
-from cloister.errors import CloisterError
+from cloister.errors import CloisterError, root_of
 from cloister.places import Places
 from cloister.resources import PoolError, load_pool
 from cloister.supervisor.identity import make_slot
@@ -101,7 +101,9 @@ def _listen(channel: socket.socket, deadline: float) -> Iterator[News]:
             ) from None
         if "failure" in fields:
             failure = fields["failure"]
-            raise EnclaveFailure(failure["code"], failure["message"], action=failure["action"])
+            raise EnclaveFailure(
+                failure["code"], failure["message"], action=failure["action"], where=failure.get("where", "")
+            )
         if "started" in fields:
             with suppress(OSError):
                 channel.sendall(HEARD)
@@ -146,7 +148,7 @@ class Channel:
     def failed(self, failure: EnclaveFailure) -> None:
         """Tell what went wrong; the last message."""
         told = {"code": failure.code, "message": failure.message, "action": failure.action}
-        self._send({"failure": told})
+        self._send({"failure": told | {"where": root_of(failure)}})
         self._sock.close()
 
     def _send(self, fields: dict[str, Any]) -> None:
