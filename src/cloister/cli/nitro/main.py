@@ -143,6 +143,7 @@ def _help_on(words: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong usage, or the number of the error."""
+    _open_closed_streams()
     try:
         name, args = read(list(sys.argv[1:] if argv is None else argv))
         return _run(name, args)
@@ -219,6 +220,14 @@ def _show_usage(usage: UsageExit) -> None:
         print(usage.text, end="", file=stream, flush=True)
     except OSError:  # nobody reads, or the disk is full
         _silence(stream)
+
+
+def _open_closed_streams() -> None:
+    """Give a closed standard stream a place to go, before a file of ours takes its number."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- for the whole process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- likewise
 
 
 def _silence(stream: Any) -> None:
