@@ -55,6 +55,7 @@ INTERRUPTED = 130
 """As a shell has it: 128 and the number of the signal, SIGINT."""
 BROKEN_PIPE = 141
 """Likewise, SIGPIPE."""
+_LAST_STANDARD = 2
 
 
 class Verb(Protocol):
@@ -223,11 +224,14 @@ def _show_usage(usage: UsageExit) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Give a closed standard stream a place to go, before a file of ours takes its number."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- for the whole process
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 -- likewise
+    """Give closed standard streams a place to go, before files of ours take their numbers."""
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+        continue
+    os.close(handle)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _silence(stream: Any) -> None:
