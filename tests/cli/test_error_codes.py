@@ -265,6 +265,18 @@ def test_stale_record_is_removed(run: Run, tmp_path: Path) -> None:
     assert sorted(path.name for path in directory.iterdir()) == [".lock"]
 
 
+def test_stale_sockets_are_removed(run: Run, tmp_path: Path) -> None:
+    """A socket at which nobody listens is deleted by the next look; one that answers is left."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as alive:
+        dead.bind(str(directory / "1.sock"))
+        alive.bind(str(directory / "2.sock"))
+        alive.listen()
+        assert run("terminate-enclave", "--all") == (0, "[]\n", "")
+        assert [path.name for path in directory.iterdir()] == ["2.sock"]
+
+
 def test_names_are_numbered_and_found(run: Run, tmp_path: Path) -> None:
     """The second enclave of a name is name_1, and each is found by its own name."""
     directory = tmp_path / "run"

@@ -215,6 +215,28 @@ def test_reader_that_went_away_is_no_traceback(tmp_path: Path, words: list[str],
     assert (done.returncode, done.stderr) == (code, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize(
+    ("words", "code"), [("describe-enclaves", 0), ("terminate-enclave --enclave-id x", 11)]
+)
+def test_closed_streams_do_no_harm(tmp_path: Path, closed: str, words: str, code: int) -> None:
+    """A command whose standard streams are closed does its work, and writes into no file of its own."""
+    places = {name: str(tmp_path / name) for name in ("NITRO_CLI_LOGS_PATH", "NITRO_CLI_SOCKETS_PATH")}
+    line = f"{sys.executable} -m cloister.cli.nitro.main {words} {closed}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line],
+        env=os.environ | places,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "E00" not in done.stderr
+    log = (tmp_path / "NITRO_CLI_LOGS_PATH/nitro_enclaves.log").read_text()
+    assert all(LINE.fullmatch(line) for line in log.splitlines())
+
+
 def test_full_disk_is_e19(tmp_path: Path) -> None:
     """Output that cannot be written is a failed file operation."""
     full = os.open("/dev/full", os.O_WRONLY)

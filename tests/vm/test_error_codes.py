@@ -28,7 +28,8 @@ def test_guest_that_does_not_come_up_provokes(tmp_path: Path, kit: Kit) -> None:
     ]
     with image.open("wb+") as out:
         write_eif(out, [SectionSource.of(*section) for section in sections])
-    initialise(state / "cloister/pki", region="local", instance_id="i-1", now=datetime.now(UTC))
+    instance = "i-0123456789abcdef0"
+    initialise(state / "cloister/pki", region="local", instance_id=instance, now=datetime.now(UTC))
     places = {"XDG_STATE_HOME": state, "NITRO_CLI_LOGS_PATH": logs, "NITRO_CLI_SOCKETS_PATH": run}
     words = ["run-enclave", "--cpu-count", "1", "--memory", "128", "--eif-path", str(image)]
     done = subprocess.run(

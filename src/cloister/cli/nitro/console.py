@@ -93,7 +93,7 @@ def attach_console(cid: int, seconds: int | None) -> None:
 
 
 def copy_console(stream: socket.socket, deadline: float | None) -> None:
-    """Copy a console to stdout until its end or the monotonic ``deadline``; raises NitroCliError E45, E46."""
+    """Copy until the stream's end or the monotonic ``deadline``; raises NitroCliError E45, E46."""
     output = sys.stdout.fileno()
     while True:
         left = None if deadline is None else deadline - time.monotonic()
@@ -114,7 +114,7 @@ def copy_console(stream: socket.socket, deadline: float | None) -> None:
 
 
 def write_console(output: int, chunk: bytes) -> None:
-    """Write it all; raises NitroCliError E46, BrokenPipeError where nobody reads any more."""
+    """Write all of it to a descriptor; raises NitroCliError E46."""
     while chunk:
         try:
             chunk = chunk[os.write(output, chunk) :]

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cloister.cli.nitro.errors import NitroCliError
@@ -12,6 +14,7 @@ from cloister.cli.nitro.json_text import print_json
 from cloister.control import Answer, Record, Register, Request, ask
 from cloister.places import current_places
 
+ANSWER_SECONDS = 3.0
 OPTIONS = (Option("metadata", "Adds EIF metadata of the current enclaves to the command output."),)
 
 
@@ -38,7 +41,7 @@ def live_enclaves(run_directory: Path) -> list[Record]:
     A directory of sockets that does not exist yet is one without enclaves.
     """
     try:
-        os.listdir(run_directory)  # noqa: PTH208 -- the register passes over what it cannot read
+        names = set(os.listdir(run_directory))  # noqa: PTH208 -- the register passes over what it cannot read
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -48,7 +51,26 @@ def live_enclaves(run_directory: Path) -> list[Record]:
             f"{error.strerror}.",
             action="Failed to send command to all enclave processes",
         ) from None
-    return Register(run_directory).live()
+    records = Register(run_directory).live()
+    for name in names:
+        if name.endswith(".sock") and name.removesuffix(".sock") + ".json" not in names:
+            _remove_if_stale(run_directory, name)
+    return records
+
+
+def _remove_if_stale(run_directory: Path, name: str) -> None:
+    """Remove a socket without a record at which nobody listens; what may not be asked is left alone."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        directory = os.open(run_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:  # a socket's path has at most 107 bytes (unix(7))
+            probe.settimeout(ANSWER_SECONDS)
+            probe.connect(f"/proc/self/fd/{directory}/{name}")
+        except (PermissionError, TimeoutError):
+            return
+        except OSError:
+            os.unlink(name, dir_fd=directory)
+        finally:
+            os.close(directory)
 
 
 def say_lost(answers: Sequence[Answer]) -> None:

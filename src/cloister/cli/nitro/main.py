@@ -55,6 +55,7 @@ INTERRUPTED = 130
 """As a shell has it: 128 and the number of the signal, SIGINT."""
 BROKEN_PIPE = 141
 """Likewise, SIGPIPE."""
+_LAST_STANDARD = 2
 
 
 class Verb(Protocol):
@@ -143,6 +144,7 @@ def _help_on(words: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong usage, or the number of the error."""
+    _open_closed_streams()
     try:
         name, args = read(list(sys.argv[1:] if argv is None else argv))
         return _run(name, args)
@@ -219,6 +221,17 @@ def _show_usage(usage: UsageExit) -> None:
         print(usage.text, end="", file=stream, flush=True)
     except OSError:  # nobody reads, or the disk is full
         _silence(stream)
+
+
+def _open_closed_streams() -> None:
+    """Give closed standard streams a place to go, before files of ours take their numbers."""
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+        continue
+    os.close(handle)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _silence(stream: Any) -> None:
