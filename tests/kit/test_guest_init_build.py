@@ -28,13 +28,13 @@ def test_two_builds_in_different_directories_are_the_same_bytes(source: Path, tm
     for directory in (near, far):
         directory.mkdir(parents=True)
         shutil.copytree(source / "tools/include/nolibc", directory / "nolibc")
-        build_init(directory / "nolibc", source / "usr/include", directory / "init")
+        build_init(directory / "nolibc", source / "usr/include", directory / "init", "x86_64")
     assert (near / "init").read_bytes() == (far / "init").read_bytes()
 
 
 def test_the_init_is_static_small_and_names_no_path(source: Path, tmp_path: Path) -> None:
     """No interpreter, no dynamic section, no writable and executable segment, no trace of this host."""
-    build_init(source / "tools/include/nolibc", source / "usr/include", tmp_path / "init")
+    build_init(source / "tools/include/nolibc", source / "usr/include", tmp_path / "init", "x86_64")
     image = (tmp_path / "init").read_bytes()
     assert len(image) < 32 << 10
     offset, size, count = (*struct.unpack_from("<Q", image, 32), *struct.unpack_from("<HH", image, 54))

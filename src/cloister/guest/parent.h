@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What is said to the parent over vsock: the heartbeat, and how the program ended. */
+/* What is said to the parent over vsock: the heartbeat, and how the program ended or why it never began. */
 
 #define AF_VSOCK 40
 #define PARENT_CID 3
 #define HEARTBEAT_PORT 9000
 #define HEARTBEAT_BYTE 0xB7
-#define STATUS_PORT 9001 /* 8 bytes: "EXIT", then the wait status as u32 little-endian */
+#define STATUS_PORT 9001 /* "EXIT" and the wait status as u32 little-endian, or "FAIL" and up to 512 bytes of text */
 #define HEARTBEAT_MS 30000
 #define STATUS_MS 2000
 
@@ -60,16 +60,30 @@ static void send_heartbeat(void)
 }
 
 /* Best effort: nobody listening must not keep the enclave from ending. */
-static void report_status(unsigned int status)
+static void report(const char *kind, const void *content, int length)
 {
-	unsigned char message[8] = { 'E', 'X', 'I', 'T', status, status >> 8, status >> 16, status >> 24 };
+	static char message[4 + MAX_REASON];
 	int fd = dial_parent(STATUS_PORT, STATUS_MS);
 
 	if (fd < 0)
 		return;
-	if (write(fd, message, sizeof(message)) == sizeof(message)) {
+	memcpy(message, kind, 4);
+	memcpy(message + 4, content, length);
+	if (write(fd, message, 4 + length) == 4 + length) {
 		my_syscall2(__NR_shutdown, fd, 1 /* SHUT_WR */);
 		soon(fd, POLLIN, STATUS_MS); /* the supervisor closes once it has read */
 	}
 	close(fd);
+}
+
+static void report_failure(const char *reason, int length)
+{
+	report("FAIL", reason, length);
+}
+
+static void report_status(unsigned int status)
+{
+	unsigned char bytes[4] = { status, status >> 8, status >> 16, status >> 24 };
+
+	report("EXIT", bytes, sizeof(bytes));
 }

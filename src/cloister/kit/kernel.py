@@ -15,14 +15,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from cloister.kit.manifest import KitError
-from cloister.kit.toolchain import Progress, run_tool
+from cloister.kit.toolchain import Progress, compiler_version, run_tool, tool_prefix
 from cloister.packages import Package
 
 SOURCE_PACKAGE = "linux-source-6.12"
-IMAGE = {"x86_64": "arch/x86/boot/bzImage"}
+IMAGE = {"x86_64": "arch/x86/boot/bzImage", "aarch64": "arch/arm64/boot/Image"}
+"""What AWS's images of each architecture hold (nitro-tools 3): packed on one, flat on the other."""
 MAKE_ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}
-EXPECTED_STEPS = 1430
-"""Lines that make prints for the whole kernel; only the progress bar depends on it."""
+EXPECTED_STEPS = {"x86_64": 1430, "aarch64": 1430}
+"""Lines that make prints for the whole kernel; only the progress bar depends on them."""
 NOT_USED = ("RUSTC", "BINDGEN", "PAHOLE")
 """Tools that Kconfig would look for, and whose mere presence would change the configuration it writes."""
 NOT_UNPACKED = (
@@ -47,29 +48,18 @@ class KernelTree:
     def make(self, *targets: str) -> list[str]:
         """Return the make command for some targets."""
         words = ["make", f"-j{os.cpu_count() or 1}", f"ARCH={MAKE_ARCHITECTURE[self.architecture]}"]
-        return [*words, *(f"{tool}=not-used" for tool in NOT_USED), *targets]
+        prefix = tool_prefix(self.architecture)
+        cross = [f"CROSS_COMPILE={prefix}"] if prefix else []
+        return [*words, *cross, *(f"{tool}=not-used" for tool in NOT_USED), *targets]
 
 
 def kernel_configuration(architecture: str) -> str:
-    """Return our configuration fragment for an architecture."""
-    fragment = files("cloister").joinpath("guest", f"kernel-{architecture}.config")
-    if not fragment.is_file():
-        raise KitError(f"there is no kernel configuration for {architecture} yet: expected x86_64")
-    return fragment.read_text(encoding="ascii")
-
-
-def compiler_version() -> str:
-    """Return the first line of ``gcc --version``, and of ``ld --version``, which decide the bytes too."""
-    lines = []
-    for tool in ("gcc", "ld"):
-        try:
-            result = subprocess.run(
-                [tool, "--version"], capture_output=True, text=True, timeout=20, check=True
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise KitError(f"{tool} cannot be run: install gcc and binutils") from error
-        lines.append(result.stdout.partition("\n")[0])
-    return "; ".join(lines)
+    """Return our configuration fragment for an architecture: what all have, then its own."""
+    guest = files("cloister").joinpath("guest")
+    own = guest.joinpath(f"kernel-{architecture}.config")
+    if not own.is_file():
+        raise KitError(f"there is no kernel configuration for {architecture}: expected aarch64 or x86_64")
+    return guest.joinpath("kernel.config").read_text(encoding="ascii") + own.read_text(encoding="ascii")
 
 
 def prepare_tree(
@@ -78,7 +68,7 @@ def prepare_tree(
     """Unpack and configure the source, unless that was done before."""
     configuration = kernel_configuration(architecture)
     name = hashlib.sha256(
-        f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version()}".encode()
+        f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version(architecture)}".encode()
     ).hexdigest()[:16]
     home = work / f"{architecture}-{name}"
     tree = KernelTree(home / "linux", source, architecture, home / "build.log")
@@ -154,7 +144,7 @@ def build_kernel(tree: KernelTree, progress: Progress) -> Path:
         done += 1
         if done % 20 == 0:
             counter.write_text(str(done))
-        progress(0.1 + 0.9 * min(done / EXPECTED_STEPS, 0.999), step[1])
+        progress(0.1 + 0.9 * min(done / EXPECTED_STEPS[tree.architecture], 0.999), step[1])
 
     try:
         run_tool(tree.make(Path(IMAGE[tree.architecture]).name), tree.directory, log=tree.log, on_line=count)
