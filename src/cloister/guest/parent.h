@@ -16,37 +16,54 @@ struct vsock_address {
 	unsigned char zero[4];
 };
 
-static int dial_parent(unsigned int port, int milliseconds)
+/* Begins to connect; -1 with errno if that is refused at once. */
+static int begin_to_dial(unsigned int port)
 {
 	struct vsock_address address = { .family = AF_VSOCK, .port = port, .cid = PARENT_CID };
-	int error = 0, length = sizeof(error);
-	int fd = __sysret(my_syscall3(__NR_socket, AF_VSOCK, 1 | O_NONBLOCK | 02000000 /* SOCK_CLOEXEC */, 0));
+	int error, fd = __sysret(my_syscall3(__NR_socket, AF_VSOCK, 1 | O_NONBLOCK | 02000000 /* SOCK_CLOEXEC */, 0));
 
-	if (fd < 0)
-		return -1;
-	if (__sysret(my_syscall3(__NR_connect, fd, &address, sizeof(address))) == 0)
+	if (fd < 0 || __sysret(my_syscall3(__NR_connect, fd, &address, sizeof(address))) == 0 || errno == EINPROGRESS)
 		return fd;
-	if (errno != EINPROGRESS)
-		goto failed;
-	if (soon(fd, POLLOUT, milliseconds) != 1) {
-		errno = ETIMEDOUT;
-		goto failed;
-	}
-	if (__sysret(my_syscall5(__NR_getsockopt, fd, 1 /* SOL_SOCKET */, 4 /* SO_ERROR */, &error, &length)) == 0 && !error)
-		return fd;
-	errno = error;
-failed:
 	error = errno;
 	close(fd);
 	errno = error;
 	return -1;
 }
 
-static void send_heartbeat(void)
+/* Waits for what was begun; returns the socket, or -1 with errno. */
+static int finish_dialling(int fd, int milliseconds)
+{
+	int error = 0, length = sizeof(error);
+
+	if (fd < 0)
+		return -1;
+	if (soon(fd, POLLOUT, milliseconds) != 1)
+		error = ETIMEDOUT;
+	else if (__sysret(my_syscall5(__NR_getsockopt, fd, 1 /* SOL_SOCKET */, 4 /* SO_ERROR */, &error, &length)) < 0)
+		error = errno;
+	if (!error)
+		return fd;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+static int heartbeat_fd = -1, heartbeat_error;
+
+/* The answer to the connection comes while the console is opened, which takes its time. */
+static void begin_heartbeat(void)
+{
+	heartbeat_fd = begin_to_dial(HEARTBEAT_PORT);
+	heartbeat_error = errno;
+}
+
+static void finish_heartbeat(void)
 {
 	unsigned char byte = HEARTBEAT_BYTE;
-	int fd = dial_parent(HEARTBEAT_PORT, HEARTBEAT_MS);
+	int fd;
 
+	errno = heartbeat_error;
+	fd = finish_dialling(heartbeat_fd, HEARTBEAT_MS);
 	if (fd < 0)
 		fail("the parent does not answer the heartbeat on CID 3 port 9000", "", errno);
 	if (write(fd, &byte, 1) != 1)
@@ -63,7 +80,7 @@ static void send_heartbeat(void)
 static void report(const char *kind, const void *content, int length)
 {
 	static char message[4 + MAX_REASON];
-	int fd = dial_parent(STATUS_PORT, STATUS_MS);
+	int fd = finish_dialling(begin_to_dial(STATUS_PORT), STATUS_MS);
 
 	if (fd < 0)
 		return;

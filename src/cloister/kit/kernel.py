@@ -28,12 +28,14 @@ NOT_USED = ("RUSTC", "BINDGEN", "PAHOLE")
 """Tools that Kconfig would look for, and whose mere presence would change the configuration it writes."""
 NOT_UNPACKED = (
     "*/Documentation/*.rst", "*/Documentation/*.yaml", "*/Documentation/*.txt", "*/samples/*.[ch]",
-    "*/rust/*.rs", "*/sound/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/*.dts", "*/*.dtsi",
+    "*/rust/*.rs", "*/sound/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/arch/*.dts", "*/arch/*.dtsi",
     "*/drivers/gpu/drm/*.[ch]", "*/drivers/media/*.[ch]", "*/drivers/staging/*.[ch]",
     "*/drivers/net/ethernet/*.[ch]", "*/drivers/net/wireless/*.[ch]",
     "*/drivers/infiniband/*.[ch]", "*/drivers/scsi/*.[ch]",
 )  # fmt: skip
 """Half of the tree, by size, that no configuration of ours compiles; every Kconfig and Makefile stays."""
+ADDED = {"x86_64": ("tcg_timers.c", "arch/x86/kernel")}
+"""A source file of ours that is compiled in, and the directory it goes to (docs/decisions/0105)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ def prepare_tree(
 ) -> KernelTree:
     """Unpack and configure the source, unless that was done before."""
     configuration = kernel_configuration(architecture)
+    added = _added_source(architecture)
     name = hashlib.sha256(
-        f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version(architecture)}".encode()
+        f"{source.sha256}\n{architecture}\n{configuration}{added}\n{compiler_version(architecture)}".encode()
     ).hexdigest()[:16]
     home = work / f"{architecture}-{name}"
     tree = KernelTree(home / "linux", source, architecture, home / "build.log")
@@ -77,6 +80,7 @@ def prepare_tree(
         tree.directory.mkdir(parents=True)
         progress(0.03, f"unpacking {source.filename}")
         _unpack_source(archive, tree.directory)
+        _add_source(tree.directory, architecture)
         (home / "unpacked").touch()
     if not (home / "configured").is_file():
         progress(0.07, "configuring the kernel")
@@ -86,6 +90,21 @@ def prepare_tree(
         check_configuration(configuration, (tree.directory / ".config").read_text())
         (home / "configured").touch()
     return tree
+
+
+def _added_source(architecture: str) -> str:
+    if architecture not in ADDED:
+        return ""
+    return files("cloister").joinpath("guest", ADDED[architecture][0]).read_text(encoding="ascii")
+
+
+def _add_source(tree: Path, architecture: str) -> None:
+    if architecture not in ADDED:
+        return
+    name, directory = ADDED[architecture]
+    (tree / directory / name).write_text(_added_source(architecture), encoding="ascii")
+    with (tree / directory / "Makefile").open("a", encoding="ascii") as makefile:
+        makefile.write(f"obj-y += {name.removesuffix('.c')}.o\n")
 
 
 def _unpack_source(archive: Path, target: Path) -> None:

@@ -98,7 +98,6 @@ def _console(config: MachineConfig) -> list[str]:
     # a pipe keeps a byte in a byte; a socket, which takes hundreds for each, would fill up and lose output
     pipe = ["-add-fd", f"fd={config.console_fd},set=2"]
     pipe += ["-chardev", "file,id=console,path=/dev/fdset/2,append=on"]
-    pipe += ["-chardev", "file,id=console,path=/dev/fdset/2,append=on"]
     if config.architecture == "x86_64":
         return [*pipe, "-serial", "chardev:console"]
     pipe += ["-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=console"]
