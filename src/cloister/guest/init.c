@@ -214,9 +214,9 @@ int main(void)
 		return 1;
 	}
 	set_signals(~0UL);
-	begin_heartbeat();
 	mount_or_fail("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755");
 	open_console();
+	begin_heartbeat();
 	load_nsm_module();
 	raise_loopback();
 	finish_heartbeat();

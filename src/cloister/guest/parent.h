@@ -50,7 +50,7 @@ static int finish_dialling(int fd, int milliseconds)
 
 static int heartbeat_fd = -1, heartbeat_error;
 
-/* The answer to the connection comes while the console is opened, which takes its time. */
+/* The answer to the connection comes while something else is done. */
 static void begin_heartbeat(void)
 {
 	heartbeat_fd = begin_to_dial(HEARTBEAT_PORT);
