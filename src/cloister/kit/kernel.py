@@ -15,24 +15,27 @@ from importlib.resources import files
 from pathlib import Path
 
 from cloister.kit.manifest import KitError
-from cloister.kit.toolchain import Progress, run_tool
+from cloister.kit.toolchain import Progress, compiler_version, run_tool, tool_prefix
 from cloister.packages import Package
 
 SOURCE_PACKAGE = "linux-source-6.12"
-IMAGE = {"x86_64": "arch/x86/boot/bzImage"}
+IMAGE = {"x86_64": "arch/x86/boot/bzImage", "aarch64": "arch/arm64/boot/Image"}
+"""What AWS's images of each architecture hold (nitro-tools 3): packed on one, flat on the other."""
 MAKE_ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}
-EXPECTED_STEPS = 1430
-"""Lines that make prints for the whole kernel; only the progress bar depends on it."""
+EXPECTED_STEPS = {"x86_64": 1430, "aarch64": 1340}
+"""Lines that make prints for the whole kernel; only the progress bar depends on them."""
 NOT_USED = ("RUSTC", "BINDGEN", "PAHOLE")
 """Tools that Kconfig would look for, and whose mere presence would change the configuration it writes."""
 NOT_UNPACKED = (
     "*/Documentation/*.rst", "*/Documentation/*.yaml", "*/Documentation/*.txt", "*/samples/*.[ch]",
-    "*/rust/*.rs", "*/sound/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/*.dts", "*/*.dtsi",
+    "*/rust/*.rs", "*/sound/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/arch/*.dts", "*/arch/*.dtsi",
     "*/drivers/gpu/drm/*.[ch]", "*/drivers/media/*.[ch]", "*/drivers/staging/*.[ch]",
     "*/drivers/net/ethernet/*.[ch]", "*/drivers/net/wireless/*.[ch]",
     "*/drivers/infiniband/*.[ch]", "*/drivers/scsi/*.[ch]",
 )  # fmt: skip
 """Half of the tree, by size, that no configuration of ours compiles; every Kconfig and Makefile stays."""
+ADDED = {"x86_64": ("tcg_timers.c", "arch/x86/kernel")}
+"""A source file of ours that is compiled in, and the directory it goes to (docs/decisions/0105)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +50,18 @@ class KernelTree:
     def make(self, *targets: str) -> list[str]:
         """Return the make command for some targets."""
         words = ["make", f"-j{os.cpu_count() or 1}", f"ARCH={MAKE_ARCHITECTURE[self.architecture]}"]
-        return [*words, *(f"{tool}=not-used" for tool in NOT_USED), *targets]
+        prefix = tool_prefix(self.architecture)
+        cross = [f"CROSS_COMPILE={prefix}"] if prefix else []
+        return [*words, *cross, *(f"{tool}=not-used" for tool in NOT_USED), *targets]
 
 
 def kernel_configuration(architecture: str) -> str:
-    """Return our configuration fragment for an architecture."""
-    fragment = files("cloister").joinpath("guest", f"kernel-{architecture}.config")
-    if not fragment.is_file():
-        raise KitError(f"there is no kernel configuration for {architecture} yet: expected x86_64")
-    return fragment.read_text(encoding="ascii")
-
-
-def compiler_version() -> str:
-    """Return the first line of ``gcc --version``, and of ``ld --version``, which decide the bytes too."""
-    lines = []
-    for tool in ("gcc", "ld"):
-        try:
-            result = subprocess.run(
-                [tool, "--version"], capture_output=True, text=True, timeout=20, check=True
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise KitError(f"{tool} cannot be run: install gcc and binutils") from error
-        lines.append(result.stdout.partition("\n")[0])
-    return "; ".join(lines)
+    """Return our configuration fragment for an architecture: what all have, then its own."""
+    guest = files("cloister").joinpath("guest")
+    own = guest.joinpath(f"kernel-{architecture}.config")
+    if not own.is_file():
+        raise KitError(f"there is no kernel configuration for {architecture}: expected aarch64 or x86_64")
+    return guest.joinpath("kernel.config").read_text(encoding="ascii") + own.read_text(encoding="ascii")
 
 
 def prepare_tree(
@@ -77,8 +69,9 @@ def prepare_tree(
 ) -> KernelTree:
     """Unpack and configure the source, unless that was done before."""
     configuration = kernel_configuration(architecture)
+    added = _added_source(architecture)
     name = hashlib.sha256(
-        f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version()}".encode()
+        f"{source.sha256}\n{architecture}\n{configuration}{added}\n{compiler_version(architecture)}".encode()
     ).hexdigest()[:16]
     home = work / f"{architecture}-{name}"
     tree = KernelTree(home / "linux", source, architecture, home / "build.log")
@@ -87,6 +80,7 @@ def prepare_tree(
         tree.directory.mkdir(parents=True)
         progress(0.03, f"unpacking {source.filename}")
         _unpack_source(archive, tree.directory)
+        _add_source(tree.directory, architecture)
         (home / "unpacked").touch()
     if not (home / "configured").is_file():
         progress(0.07, "configuring the kernel")
@@ -96,6 +90,21 @@ def prepare_tree(
         check_configuration(configuration, (tree.directory / ".config").read_text())
         (home / "configured").touch()
     return tree
+
+
+def _added_source(architecture: str) -> str:
+    if architecture not in ADDED:
+        return ""
+    return files("cloister").joinpath("guest", ADDED[architecture][0]).read_text(encoding="ascii")
+
+
+def _add_source(tree: Path, architecture: str) -> None:
+    if architecture not in ADDED:
+        return
+    name, directory = ADDED[architecture]
+    (tree / directory / name).write_text(_added_source(architecture), encoding="ascii")
+    with (tree / directory / "Makefile").open("a", encoding="ascii") as makefile:
+        makefile.write(f"obj-y += {name.removesuffix('.c')}.o\n")
 
 
 def _unpack_source(archive: Path, target: Path) -> None:
@@ -154,7 +163,7 @@ def build_kernel(tree: KernelTree, progress: Progress) -> Path:
         done += 1
         if done % 20 == 0:
             counter.write_text(str(done))
-        progress(0.1 + 0.9 * min(done / EXPECTED_STEPS, 0.999), step[1])
+        progress(0.1 + 0.9 * min(done / EXPECTED_STEPS[tree.architecture], 0.999), step[1])
 
     try:
         run_tool(tree.make(Path(IMAGE[tree.architecture]).name), tree.directory, log=tree.log, on_line=count)

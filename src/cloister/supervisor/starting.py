@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cloister.control import EnclaveFailure
-from cloister.eif import Image, SignatureError
+from cloister.eif import SignatureError
 from cloister.places import Places
 from cloister.resources import ResourceClaim
 from cloister.supervisor.loading import LoadedImage, load_image
@@ -76,7 +76,6 @@ def limit_process() -> bool:
 def load_and_check(request: RunRequest, file_fd: int) -> LoadedImage:
     """Load the image; raises EnclaveFailure E19, E29, E34, E35, E59."""
     loaded = load_image(file_fd)
-    _check_runnable(loaded.image)
     check_startable(request)
     if loaded.image.signature is not None:
         from cloister.measure import check_signature, measure  # noqa: PLC0415 -- unsigned images start sooner
@@ -86,15 +85,6 @@ def load_and_check(request: RunRequest, file_fd: int) -> LoadedImage:
         except SignatureError as error:
             raise EnclaveFailure("E59", str(error), action="Check EIF signature") from None
     return loaded
-
-
-def _check_runnable(image: Image) -> None:
-    if image.architecture != os.uname().machine:
-        raise EnclaveFailure(
-            "E29",
-            f"The EIF is for {image.architecture}; this host is {os.uname().machine}.",
-            action="Start enclave",
-        )
 
 
 def _console_pipe() -> tuple[int, int]:
@@ -131,7 +121,7 @@ def start(
     console_read, console_write = _console_pipe() if request.debug else (None, None)
     kvm = None
     try:
-        jail = find_jail(places)
+        jail = find_jail(places, loaded.image.architecture)
         footing = find_footing(places, jail, loaded.kernel_fd, environ=os.environ)
         kvm = open_kvm() if footing.accelerator == "kvm" else None
         config = MachineConfig(
@@ -147,6 +137,7 @@ def start(
             nsm_fd=pairs[1][1].fileno(),
             kvm_fd=kvm,
             console_fd=console_write,
+            architecture=jail.architecture,
         )
         machine = _spawn_on(claim, config, jail, own_user=footing.own_user)
     except JailMissingError as error:
