@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "vmm": "places",
     "build": "eif measure pki kit",
     "control": "transport places",
+    "inspection": "",
     "supervisor": "control vmm devices vhost nsm trust pki eif measure pcrs transport places attestation",
     "kms": "aws attestation cms pki pcrs cose places",
     "proxy": "transport",
