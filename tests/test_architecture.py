@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "vmm": "places",
     "build": "eif measure pki kit",
     "flight": "",
+    "inspection": "",
     "resources": "places",
     "control": "transport places flight resources",
     "supervisor": "control flight vmm devices vhost nsm trust eif measure pcrs transport places resources",

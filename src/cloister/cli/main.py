@@ -16,6 +16,7 @@ VERBS = {
     "kit": "the guest kit (kernel, init, command line): build, list, use, export, import",
     "image": "enclave images: build, describe, measure",
     "attestation": "attestation documents: verify",
+    "inspect": "how well a running enclave is kept apart, measured from /proc",
     "kms": "the key service: serve it, read its decisions",
     "explain": "nitro-cli's error codes: what they mean, and what to do about them on this host",
     "completion": "print a completion script for your shell",

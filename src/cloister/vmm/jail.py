@@ -58,8 +58,11 @@ def find_jail(places: Places, architecture: str = "") -> Jail:
     return Jail(directory, cast("Architecture", architecture))
 
 
-def jail_command_line(root: str) -> list[str]:
-    """Return bubblewrap's argument vector up to the command to run inside."""
+def jail_command_line(root: str, *, seccomp_fd: int | None = None) -> list[str]:
+    """Return bubblewrap's argument vector up to the command to run inside.
+
+    From ``seccomp_fd`` bubblewrap reads what `seccomp_filter` returns; a mere trial of the jail goes without.
+    """
     return [
         "bwrap",
         "--unshare-all",  # user, mount, pid, ipc, uts, cgroup, net: nothing is shared
@@ -69,7 +72,9 @@ def jail_command_line(root: str) -> list[str]:
         "--hostname", "enclave",
         "--ro-bind", root, "/",  # no /dev: even KVM arrives as an open descriptor
         "--proc", "/proc",  # image memory is opened as /proc/self/fd/N
+        "--remount-ro", "/proc",  # as root without a user of its own, /proc/sys would be the host's to write
         "--cap-drop", "ALL",
+        *(["--seccomp", str(seccomp_fd)] if seccomp_fd is not None else []),
         "--new-session",  # no way to push input into anybody's terminal
         "--die-with-parent",  # a killed supervisor takes its machine along
         "--as-pid-1",  # no reaper between: QEMU starts nothing

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from cloister.vmm.command_line import command_line
 from cloister.vmm.config import MachineConfig, MachineError
 from cloister.vmm.jail import STAGE, Jail, jail_command_line
+from cloister.vmm.seccomp import seccomp_filter
 
 if TYPE_CHECKING:
     import asyncio
@@ -191,6 +192,14 @@ def open_kvm() -> int:
         raise MachineError(f"/dev/kvm cannot be opened: {error.strerror}.") from None
 
 
+def _filter_file() -> int:
+    program = seccomp_filter(os.uname().machine)
+    file = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    os.write(file, program)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
 def spawn_machine(
     config: MachineConfig, jail: Jail, *, uid: int | None = None, cgroup: Path | None = None
 ) -> Machine:
@@ -201,12 +210,13 @@ def spawn_machine(
     """
     info_read, info_write = os.pipe()
     lifeline_read, lifeline_write = os.pipe()
-    words = jail_command_line(str(jail.directory) if uid is None else STAGE)
+    seccomp = _filter_file()
+    words = jail_command_line(str(jail.directory) if uid is None else STAGE, seccomp_fd=seccomp)
     words[1:1] = ["--info-fd", str(info_write)]
     try:
         process = subprocess.Popen(
             [*words, *command_line(config)],
-            pass_fds=(*config.descriptors, info_write),
+            pass_fds=(*config.descriptors, info_write, seccomp),
             stdin=lifeline_read,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -223,6 +233,7 @@ def spawn_machine(
     finally:
         os.close(info_write)
         os.close(lifeline_read)
+        os.close(seccomp)
     return Machine(process, info_read, lifeline_write)
 
 
