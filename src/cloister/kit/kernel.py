@@ -72,11 +72,16 @@ def compiler_version() -> str:
     return "; ".join(lines)
 
 
-def prepare_tree(
-    work: Path, source: Package, archive: Path, architecture: str, progress: Progress
+def prepare_tree(  # noqa: PLR0917 -- each is what the one before needs
+    work: Path,
+    source: Package,
+    archive: Path,
+    architecture: str,
+    progress: Progress,
+    configuration: str = "",
 ) -> KernelTree:
-    """Unpack and configure the source, unless that was done before."""
-    configuration = kernel_configuration(architecture)
+    """Unpack and configure the source, unless that was done before; by default the guest kit's kernel."""
+    configuration = configuration or kernel_configuration(architecture)
     name = hashlib.sha256(
         f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version()}".encode()
     ).hexdigest()[:16]
@@ -90,12 +95,17 @@ def prepare_tree(
         (home / "unpacked").touch()
     if not (home / "configured").is_file():
         progress(0.07, "configuring the kernel")
-        fragment = home / "fragment.config"
-        fragment.write_text(configuration)
-        run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
-        check_configuration(configuration, (tree.directory / ".config").read_text())
+        configure_tree(tree, configuration)
         (home / "configured").touch()
     return tree
+
+
+def configure_tree(tree: KernelTree, configuration: str) -> None:
+    """Write the tree's configuration from a fragment; KitError when Kconfig does not take all of it."""
+    fragment = tree.directory.parent / "fragment.config"
+    fragment.write_text(configuration)
+    run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
+    check_configuration(configuration, (tree.directory / ".config").read_text())
 
 
 def _unpack_source(archive: Path, target: Path) -> None:
@@ -141,8 +151,8 @@ def check_configuration(wanted: str, got: str) -> None:
         )
 
 
-def build_kernel(tree: KernelTree, progress: Progress) -> Path:
-    """Compile, or go on compiling, and return the kernel image."""
+def build_kernel(tree: KernelTree, progress: Progress, *more: str) -> Path:
+    """Compile, or go on compiling, and return the kernel image; ``more`` are further targets of make."""
     counter = tree.directory.parent / "steps"
     done = int(counter.read_text()) if counter.is_file() else 0
 
@@ -157,7 +167,8 @@ def build_kernel(tree: KernelTree, progress: Progress) -> Path:
         progress(0.1 + 0.9 * min(done / EXPECTED_STEPS, 0.999), step[1])
 
     try:
-        run_tool(tree.make(Path(IMAGE[tree.architecture]).name), tree.directory, log=tree.log, on_line=count)
+        targets = (Path(IMAGE[tree.architecture]).name, *more)
+        run_tool(tree.make(*targets), tree.directory, log=tree.log, on_line=count)
     finally:
         counter.write_text(str(done))
     return tree.directory / IMAGE[tree.architecture]
