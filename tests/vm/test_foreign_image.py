@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from cloister.attestation import AttestationDocument, Expected, verify
 from cloister.places import current_places
-from cloister.transport import open_stream
+from cloister.transport import RefusedError, open_stream
 from cloister.trust import Trust, initialise
 from cloister.vmm import Jail, has_pvh_entry, unpack_kernel
 from foreign.blobs import Blobs, BlobsMissingError, find_blobs
@@ -58,8 +59,7 @@ class Host:
     def document(self, enclave: dict[str, Any], pcrs: dict[str, str] | None) -> AttestationDocument:
         """Ask the program for a document and verify it; without PCRs they have to be those of debug mode."""
         nonce = secrets.token_bytes(32)
-        with closing(open_stream(enclave["EnclaveCID"], PORT)) as stream:
-            stream.settimeout(60)
+        with closing(reach_program(enclave)) as stream:
             stream.sendall(bytes([len(nonce)]) + nonce)
             document = b"".join(iter(lambda: stream.recv(1 << 16), b""))
         wanted = {int(name[3:]): bytes.fromhex(value) for name, value in (pcrs or {}).items()}
@@ -78,6 +78,20 @@ class Host:
         return "".join(path.read_text() for path in files if path.is_file())
 
 
+def reach_program(enclave: dict[str, Any]) -> socket.socket:
+    """Connect to the program, which AWS's init starts after its heartbeat."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            stream = open_stream(enclave["EnclaveCID"], PORT)
+        except RefusedError:
+            assert time.monotonic() < deadline, "the program does not serve"
+            time.sleep(0.05)
+        else:
+            stream.settimeout(60)
+            return stream
+
+
 @pytest.fixture(scope="module")
 def blobs() -> Blobs:
     """Return the foreign kernel of this host."""
@@ -88,7 +102,7 @@ def blobs() -> Blobs:
 
 
 @pytest.fixture(scope="module")
-def host(blobs: Blobs, jail: Jail, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def built(blobs: Blobs, jail: Jail, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Build the images and a root of trust, and move into directories of our own."""
     top = tmp_path_factory.mktemp("foreign")
     init = compile_static(HERE / "init.c", top / "init")
@@ -119,16 +133,21 @@ def host(blobs: Blobs, jail: Jail, tmp_path_factory: pytest.TempPathFactory) -> 
         trust = initialise(
             places.pki, region="local", instance_id="i-0123456789abcdef0", now=datetime.now(UTC)
         )
-        host = Host(top, trust, images)
-        try:
-            yield host
-        finally:
-            host.cli("terminate-enclave", "--all")
+        yield Host(top, trust, images)
 
 
-def test_kernels_take_their_own_roads(host: Host) -> None:
+@pytest.fixture
+def host(built: Host) -> Iterator[Host]:
+    """Give the host to one test and leave no enclave on it."""
+    try:
+        yield built
+    finally:
+        built.cli("terminate-enclave", "--all")
+
+
+def test_kernels_take_their_own_roads(built: Host) -> None:
     """One is started by firmware, as AWS's is; one is an ELF file as it stands; one is unpacked to that."""
-    kernels = {name: image.kernel for name, image in host.images.items()}
+    kernels = {name: image.kernel for name, image in built.images.items()}
     assert unpack_kernel(kernels["plain"]) is None
     assert unpack_kernel(kernels["elf"]) is None
     assert unpack_kernel(kernels["broken"]) == kernels["elf"]
@@ -145,7 +164,7 @@ def test_image_runs_unmodified_and_proves_what_it_is(host: Host) -> None:
     assert described["NumberOfCPUs"] == 2
     assert registers.items() <= described["Measurements"].items()
     host.document(enclave, registers)
-    with closing(open_stream(enclave["EnclaveCID"], PORT)) as stream:
+    with closing(reach_program(enclave)) as stream:
         stream.sendall(bytes([0]))
     assert "reset itself" in host.told(enclave)
     assert host.describe() == []
