@@ -16,11 +16,13 @@ from cloister.build.tree import Kind, Node
 from cloister.eif import BuildMetadata, ImageMetadata, SectionSource, SectionType, write_eif
 
 HERE = Path(__file__).parent
-CMDLINE = (
-    "reboot=k panic=30 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd "
-    "random.trust_cpu=on"
-)
-"""AWS's own for x86_64, word for word (nitro-tools 3); what it calls ``nomodules`` no kernel knows."""
+CMDLINES = {
+    "x86_64": "reboot=k panic=30 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp "
+    "i8042.dumbkbd random.trust_cpu=on",
+    "aarch64": "reboot=k panic=30 pci=off nomodules console=ttyS0 random.trust_cpu=on root=/dev/ram0",
+}
+"""AWS's own, word for word (nitro-tools 3); what they call ``nomodules`` no kernel knows."""
+COMPILERS = {"x86_64": "gcc", "aarch64": "aarch64-linux-gnu-gcc"}
 MOUNT_POINTS = ("dev", "run", "sys", "var", "proc", "tmp")
 
 
@@ -32,7 +34,8 @@ class ForeignImage:
     ramdisks: tuple[bytes, ...]
     name: str
     release: str
-    cmdline: str = CMDLINE
+    cmdline: str = CMDLINES["x86_64"]
+    architecture: str = "x86_64"
 
     def to_bytes(self) -> bytes:
         """Return the file: kernel, command line, metadata, ramdisks, nothing between them."""
@@ -43,7 +46,11 @@ class ForeignImage:
             (SectionType.METADATA, self._metadata()),
             *((SectionType.RAMDISK, ramdisk) for ramdisk in self.ramdisks),
         ]
-        write_eif(out, [SectionSource.of(kind, payload) for kind, payload in sections])
+        write_eif(
+            out,
+            [SectionSource.of(kind, payload) for kind, payload in sections],
+            architecture=self.architecture,
+        )
         return out.getvalue()
 
     def registers(self) -> dict[str, str]:
@@ -61,14 +68,15 @@ class ForeignImage:
         )
         docker = {
             "Id": f"sha256:{'5a' * 32}", "RepoTags": [f"{self.name}:latest"], "RepoDigests": [], "Parent": "",
-            "Os": "linux", "Architecture": "amd64", "Config": {"Cmd": ["/bin/hello"], "Env": None},
+            "Os": "linux", "Architecture": {"x86_64": "amd64", "aarch64": "arm64"}[self.architecture],
+            "Config": {"Cmd": ["program"], "Env": None},
         }  # fmt: skip
         return ImageMetadata(self.name, "5a" * 32, build, docker_info=docker).to_bytes()
 
 
-def boot_ramdisk(init: bytes, driver: bytes) -> bytes:
-    """Return the first ramdisk: a directory ``dev``, ``init``, ``nsm.ko``."""
-    return _archive({"dev": None, "init": init, "nsm.ko": driver})
+def boot_ramdisk(init: bytes, driver: bytes | None) -> bytes:
+    """Return the first ramdisk: a directory ``dev``, ``init``, ``nsm.ko`` if there is one."""
+    return _archive({"dev": None, "init": init} | ({} if driver is None else {"nsm.ko": driver}))
 
 
 def customer_ramdisk(
@@ -83,9 +91,18 @@ def customer_ramdisk(
     return _archive(entries)
 
 
-def compile_static(source: Path, output: Path) -> bytes:
+def compile_static(source: Path, output: Path, architecture: str = "x86_64") -> bytes:
     """Compile a program that needs nothing around it, and return it."""
-    command = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-result", "-static", "-s"]
+    command = [
+        COMPILERS[architecture],
+        "-std=gnu11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-result",
+        "-static",
+        "-s",
+    ]
     subprocess.run([*command, "-o", output, source], check=True, timeout=120)
     return output.read_bytes()
 

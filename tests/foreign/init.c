@@ -5,9 +5,11 @@
  * nothing of Cloister: no status is told, loopback stays down.
  */
 #define _GNU_SOURCE
+#include <sys/socket.h> /* first: older vm_sockets.h need it */
+#include <linux/vm_sockets.h>
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/vm_sockets.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +17,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>

@@ -3,14 +3,15 @@
  * to leave. A caller sends one byte, the length of its nonce (24 to 64), and the nonce, and gets an attestation
  * document; or it sends a zero, and the program ends with status 7.
  */
-#include <fcntl.h>
+#include <sys/socket.h> /* first: older vm_sockets.h need it */
 #include <linux/vm_sockets.h>
+
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 

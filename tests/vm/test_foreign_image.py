@@ -16,16 +16,18 @@ from typing import Any
 import pytest
 
 from cloister.attestation import AttestationDocument, Expected, verify
+from cloister.kit import KitMissingError, find_kit
 from cloister.places import current_places
 from cloister.transport import RefusedError, open_stream
 from cloister.trust import Trust, initialise
 from cloister.vmm import Jail, has_pvh_entry, unpack_kernel
 from foreign.blobs import Blobs, BlobsMissingError, find_blobs
-from foreign.image import HERE, ForeignImage, boot_ramdisk, compile_static, customer_ramdisk
+from foreign.image import CMDLINES, HERE, ForeignImage, boot_ramdisk, compile_static, customer_ramdisk
 
 pytestmark = pytest.mark.vm
 
 PORT = 5000
+COMMAND = ("program", "one two", "")
 ENVIRONMENT = ("PATH=/bin", "GREETING=a=b c")
 
 
@@ -107,8 +109,8 @@ def built(blobs: Blobs, jail: Jail, tmp_path_factory: pytest.TempPathFactory) ->
     top = tmp_path_factory.mktemp("foreign")
     init = compile_static(HERE / "init.c", top / "init")
     files = {"bin/program": compile_static(HERE / "program.c", top / "program")}
-    boot, cmd = boot_ramdisk(init, blobs.read("nsm.ko")), ("program", "one two", "")
-    customer = customer_ramdisk(files, cmd, ENVIRONMENT)
+    boot = boot_ramdisk(init, blobs.read("nsm.ko"))
+    customer = customer_ramdisk(files, COMMAND, ENVIRONMENT)
     elf = unpack_kernel(blobs.read("kernel-pvh"))
     assert elf is not None
     plain = ForeignImage(blobs.read("kernel"), (boot, customer), "plain", blobs.release)
@@ -119,7 +121,7 @@ def built(blobs: Blobs, jail: Jail, tmp_path_factory: pytest.TempPathFactory) ->
         "broken": replace(
             plain,
             kernel=blobs.read("kernel-pvh"),
-            ramdisks=(boot, customer_ramdisk(files, cmd, None)),
+            ramdisks=(boot, customer_ramdisk(files, COMMAND, None)),
             cmdline=plain.cmdline.replace("panic=30", "panic=1"),
         ),
     }
@@ -134,6 +136,24 @@ def built(blobs: Blobs, jail: Jail, tmp_path_factory: pytest.TempPathFactory) ->
             places.pki, region="local", instance_id="i-0123456789abcdef0", now=datetime.now(UTC)
         )
         yield Host(top, trust, images)
+
+
+@pytest.fixture(scope="module")
+def arm_image(built: Host) -> ForeignImage:
+    """Build an aarch64 image around our own kernel: AWS's layout and command line, an init like AWS's."""
+    try:
+        kit = find_kit(current_places(), "aarch64")
+    except KitMissingError as error:
+        pytest.skip(str(error))
+    init = compile_static(HERE / "init.c", built.top / "init-aarch64", "aarch64")
+    program = compile_static(HERE / "program.c", built.top / "program-aarch64", "aarch64")
+    ramdisks = (boot_ramdisk(init, None), customer_ramdisk({"bin/program": program}, COMMAND, ENVIRONMENT))
+    # our kernel has these two for version 2 alone, and an init like AWS's mounts what is enabled
+    cmdline = f"{CMDLINES['aarch64']} cgroup_disable=memory,cpuset"
+    release = kit.kernel_version
+    image = ForeignImage(kit.kernel.read_bytes(), ramdisks, "arm", release, cmdline, "aarch64")
+    (built.top / "arm.eif").write_bytes(image.to_bytes())
+    return image
 
 
 @pytest.fixture
@@ -179,7 +199,7 @@ def test_debug_mode_shows_the_console_and_zero_registers(host: Host) -> None:
     assert any("Linux version" in line and "-foreign" in line for line in console)
     values = dict(line.split("=", 1) for line in console if "=" in line and " " not in line.split("=")[0])
     arguments = [line.partition("=")[2] for line in console if line.startswith("argument=")]
-    assert arguments == ["program", "one two", ""]
+    assert arguments == list(COMMAND)
     assert values["GREETING"] == "a=b c"
     assert values["module"].startswith("nsm ")
     assert values["generator"] == "nsm-hwrng"
@@ -199,4 +219,18 @@ def test_failing_start_is_explained(host: Host) -> None:
     assert "Kernel panic - not syncing: Attempted to kill init!" in console
     told = host.told(enclave)
     assert "panic" in told or "Could not open /env file" in told
+    assert host.describe() == []
+
+
+def test_image_for_arm_runs_too(host: Host, arm_image: ForeignImage) -> None:
+    """An image whose header says aarch64 finds its console, its devices and the way out, like the others."""
+    enclave, _ = host.run("arm", "--debug-mode")
+    (described,) = host.describe()
+    assert arm_image.registers().items() <= described["Measurements"].items()
+    assert host.document(enclave, None).debug
+    console = host.cli("console", "--enclave-id", enclave["EnclaveID"], "--disconnect-timeout", "2")
+    assert "GREETING=a=b c" in console
+    with closing(reach_program(enclave)) as stream:
+        stream.sendall(bytes([0]))
+    assert host.told(enclave)
     assert host.describe() == []
