@@ -24,7 +24,7 @@ setup: .venv/.installed  ## prepare this host: packages, jail, guest kit, root o
 demo: setup  ## run the main job, for real
 	@$(CLOISTER) demo
 
-check: setup foreign format lint types test  ## everything CI runs
+check: setup format lint types test  ## everything CI runs
 
 format: .venv/.installed
 	$(BIN)/ruff format --no-cache --check .
@@ -38,13 +38,15 @@ types: .venv/.installed
 unit: .venv/.installed  ## the quick tests: no virtual machine
 	$(BIN)/pytest -q -m "not vm and not soak"
 
-test: setup foreign
+test: setup
 	$(BIN)/pytest -q -m "not soak"
 
 foreign: setup  ## build a kernel like AWS's, for the tests of foreign images (once a host)
 	@PYTHONPATH=tests $(BIN)/python -m foreign
 
-soak: setup  ## 50 enclaves in sequence, counting leftovers
+test: foreign
+
+soak: setup  ## hundreds of enclaves, in sequence, at once, and killed at random moments, counting leftovers
 	$(BIN)/pytest -q -m soak -s
 
 bench: setup  ## measure, as ratios against a rival in the same run

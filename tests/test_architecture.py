@@ -29,13 +29,15 @@ MAY_IMPORT = {
     "rootfs": "packages places",
     "vmm": "places",
     "build": "eif measure pki kit",
-    "control": "transport places",
-    "supervisor": "control vmm devices vhost nsm trust pki eif measure pcrs transport places attestation",
+    "flight": "",
+    "resources": "places",
+    "control": "transport places flight resources",
+    "supervisor": "control flight vmm devices vhost nsm trust eif measure pcrs transport places resources",
     "kms": "aws attestation cms pki pcrs cose places",
     "proxy": "transport",
     "sdk": "nsm attestation cms cose aws transport",
     "demo": "*",
-    "setup": "packages kit vmm rootfs trust kms places build",
+    "setup": "packages kit vmm rootfs trust kms places build resources",
     "cli": "*",
 }  # fmt: skip
 

@@ -22,8 +22,8 @@ def config(**changes: int | str | None) -> MachineConfig:
 def test_production_machine() -> None:
     """A production machine has two vhost-user devices and a UART that goes nowhere."""
     assert command_line(config()) == [
-        "/usr/bin/qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-M", MACHINE,
+        "/usr/bin/qemu-system-x86_64", "-name", "enclave,debug-threads=on",
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", MACHINE,
         "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
         "-m", "512M",
         "-object",

@@ -10,6 +10,7 @@ from cloister.vmm.jail import UID_BASE, Jail, JailMissingError, find_jail, jail_
 from cloister.vmm.kernel import has_pvh_entry, unpack_kernel
 from cloister.vmm.machine import Machine, open_kvm, spawn_machine, start_machine
 from cloister.vmm.memory import MemoryFile
+from cloister.vmm.pinning import pin_processors, processor_threads
 
 __all__ = [
     "MIN_MEMORY_MIB",
@@ -29,7 +30,9 @@ __all__ = [
     "has_pvh_entry",
     "jail_command_line",
     "open_kvm",
+    "pin_processors",
     "probe_footing",
+    "processor_threads",
     "spawn_machine",
     "start_machine",
     "unpack_kernel",

@@ -24,6 +24,7 @@ def command_line(config: MachineConfig) -> list[str]:
         raise MachineError(f"Machines of architecture x86_64 can be started here; got {config.architecture}.")
     return [
         "/usr/bin/qemu-system-x86_64",
+        "-name", "enclave,debug-threads=on",  # by their names the threads of the vCPUs are found and pinned
         "-nodefaults",
         "-no-user-config",
         "-display", "none",

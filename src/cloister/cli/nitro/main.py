@@ -110,8 +110,8 @@ def _log(places: Places, message: str, *, level: str = "INFO") -> None:
     path = places.logs / LOG_NAME
     try:
         places.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(path, "a", opener=_private) as log:
-            log.write(line)
+        with open(path, "ab", buffering=0, opener=_private) as log, suppress(OSError):
+            log.write(line.encode())  # a full disk is no reason not to end an enclave
     except OSError as error:
         _no_log(path, error)
 

@@ -10,6 +10,7 @@ from typing import Any
 from cloister.cli.nitro.errors import NitroCliError
 from cloister.control import EnclaveFailure
 from cloister.places import Places, current_places
+from cloister.resources import PoolError, load_pool
 from cloister.supervisor import RunRequest, launch
 
 U32_MAX = 0xFFFF_FFFF
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         request = request_from(args)
     places = current_places()
-    _say_relaxed()
+    _say_relaxed(places)
     try:
         description = _launch(request, places)
     except EnclaveFailure as failure:
@@ -69,13 +70,18 @@ def _launch(request: RunRequest, places: Places) -> dict[str, Any]:
     raise EnclaveFailure("E36", "Enclave boot failure. The enclave's process said nothing.")
 
 
-def _say_relaxed() -> None:
-    pool = Path("/sys/module/nitro_enclaves/parameters/ne_cpus")
-    if not pool.exists():
-        print(
-            "Note: no CPU pool is configured (relaxed mode): the enclave shares its CPUs with this host.",
-            file=sys.stderr,
-        )
+def _say_relaxed(places: Places) -> None:
+    try:
+        pool = load_pool(places.run)
+    except PoolError:
+        return  # launching fails with it
+    if pool is None:
+        text = "no CPU pool is configured (relaxed mode)"
+    elif pool.relaxed:
+        text = "the CPU pool is relaxed"
+    else:
+        return
+    print(f"Note: {text}: the enclave shares its CPUs with this host.", file=sys.stderr)
 
 
 def _check_usage(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
