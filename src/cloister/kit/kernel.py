@@ -64,11 +64,16 @@ def kernel_configuration(architecture: str) -> str:
     return guest.joinpath("kernel.config").read_text(encoding="ascii") + own.read_text(encoding="ascii")
 
 
-def prepare_tree(
-    work: Path, source: Package, archive: Path, architecture: str, progress: Progress
+def prepare_tree(  # noqa: PLR0917 -- each is what the one before needs
+    work: Path,
+    source: Package,
+    archive: Path,
+    architecture: str,
+    progress: Progress,
+    configuration: str = "",
 ) -> KernelTree:
-    """Unpack and configure the source, unless that was done before."""
-    configuration = kernel_configuration(architecture)
+    """Unpack and configure the source, unless that was done before; by default the guest kit's kernel."""
+    configuration = configuration or kernel_configuration(architecture)
     added = _added_source(architecture)
     name = hashlib.sha256(
         f"{source.sha256}\n{architecture}\n{configuration}{added}\n{compiler_version(architecture)}".encode()
@@ -84,10 +89,7 @@ def prepare_tree(
         (home / "unpacked").touch()
     if not (home / "configured").is_file():
         progress(0.07, "configuring the kernel")
-        fragment = home / "fragment.config"
-        fragment.write_text(configuration)
-        run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
-        check_configuration(configuration, (tree.directory / ".config").read_text())
+        configure_tree(tree, configuration)
         (home / "configured").touch()
     return tree
 
@@ -105,6 +107,14 @@ def _add_source(tree: Path, architecture: str) -> None:
     (tree / directory / name).write_text(_added_source(architecture), encoding="ascii")
     with (tree / directory / "Makefile").open("a", encoding="ascii") as makefile:
         makefile.write(f"obj-y += {name.removesuffix('.c')}.o\n")
+
+
+def configure_tree(tree: KernelTree, configuration: str) -> None:
+    """Write the tree's configuration from a fragment; KitError when Kconfig does not take all of it."""
+    fragment = tree.directory.parent / "fragment.config"
+    fragment.write_text(configuration)
+    run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
+    check_configuration(configuration, (tree.directory / ".config").read_text())
 
 
 def _unpack_source(archive: Path, target: Path) -> None:
@@ -150,8 +160,8 @@ def check_configuration(wanted: str, got: str) -> None:
         )
 
 
-def build_kernel(tree: KernelTree, progress: Progress) -> Path:
-    """Compile, or go on compiling, and return the kernel image."""
+def build_kernel(tree: KernelTree, progress: Progress, *more: str) -> Path:
+    """Compile, or go on compiling, and return the kernel image; ``more`` are further targets of make."""
     counter = tree.directory.parent / "steps"
     done = int(counter.read_text()) if counter.is_file() else 0
 
@@ -166,7 +176,8 @@ def build_kernel(tree: KernelTree, progress: Progress) -> Path:
         progress(0.1 + 0.9 * min(done / EXPECTED_STEPS[tree.architecture], 0.999), step[1])
 
     try:
-        run_tool(tree.make(Path(IMAGE[tree.architecture]).name), tree.directory, log=tree.log, on_line=count)
+        targets = (Path(IMAGE[tree.architecture]).name, *more)
+        run_tool(tree.make(*targets), tree.directory, log=tree.log, on_line=count)
     finally:
         counter.write_text(str(done))
     return tree.directory / IMAGE[tree.architecture]
