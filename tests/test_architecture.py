@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "flight": "",
     "control": "transport places flight",
     "supervisor": "control flight vmm devices vhost nsm trust eif measure pcrs transport places",
+    "running": "control flight supervisor transport places",
     "kms": "aws attestation cms pki pcrs cose places",
     "proxy": "transport",
     "sdk": "nsm attestation cms cose aws transport",
