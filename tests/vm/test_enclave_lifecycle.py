@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from cloister.build import Recipe, build_image
+from cloister.flight import find_record
 from cloister.kit import KitMissingError, find_kit
 from cloister.measure import Measurements
 from cloister.places import current_places
@@ -219,8 +220,9 @@ def test_program_that_ends_ends_its_enclave(host: Host) -> None:
     enclave = json.loads(done.stdout[: done.stdout.index("\n}") + 2])
     wait_until(lambda: not is_alive(enclave["ProcessID"]))
     assert host.describe() == []
-    log = (host.logs / f"enclaves/{enclave['EnclaveID']}.log").read_text()
-    assert "the program exited with status 7" in log
+    record = find_record(host.logs, enclave["EnclaveID"])
+    assert record.reason == "The program exited with status 7."
+    assert record.exit_code == 7
 
 
 @pytest.mark.parametrize("victim", ["QEMU", "bubblewrap", "supervisor"])

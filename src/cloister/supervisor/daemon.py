@@ -17,9 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from cloister.control import EnclaveFailure, decode_line, encode_line, receive_line
+from cloister.control import EnclaveFailure, Register, decode_line, encode_line, receive_line
 from cloister.errors import CloisterError
 from cloister.places import Places
+from cloister.supervisor.identity import make_slot
 from cloister.supervisor.journal import Journal
 from cloister.supervisor.request import (
     RunRequest,
@@ -31,6 +32,8 @@ from cloister.supervisor.request import (
 )
 
 MAX_NEWS: Final = 1 << 16
+HEARD: Final = b"heard"
+"""What the command answers when it knows that the enclave runs: from then on it is not needed."""
 PREPARE_SECONDS: Final = 120.0
 """Beyond the boot time: copying, measuring, and once per host the accelerator probe."""
 
@@ -92,13 +95,15 @@ def _listen(channel: socket.socket, deadline: float) -> Iterator[News]:
             failure = fields["failure"]
             raise EnclaveFailure(failure["code"], failure["message"], action=failure["action"])
         if "started" in fields:
+            with suppress(OSError):
+                channel.sendall(HEARD)
             yield News(description=fields["started"])
             return
         yield News(text=str(fields.get("say")), enclave_id=fields.get("enclave"))
 
 
 class Channel:
-    """The supervisor's end of the socket; nobody listening any more is no reason to stop."""
+    """The supervisor's end of the socket."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -111,7 +116,24 @@ class Channel:
     def started(self, description: dict[str, Any]) -> None:
         """Tell that the enclave runs; the last message."""
         self._send({"started": description})
-        self._sock.close()
+
+    async def deserted(self) -> bool:
+        """Wait until the command knows that the enclave runs (False), or is gone without knowing (True)."""
+        import asyncio  # noqa: PLC0415 -- the command itself needs none of it
+
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        loop.add_reader(self._sock, lambda: None if answer.done() else answer.set_result(None))
+        try:
+            await answer
+        finally:
+            loop.remove_reader(self._sock)
+        try:
+            return self._sock.recv(len(HEARD)) != HEARD
+        except OSError:
+            return True
+        finally:
+            self._sock.close()
 
     def failed(self, failure: EnclaveFailure) -> None:
         """Tell what went wrong; the last message."""
@@ -179,6 +201,9 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
     gc.disable()  # importing makes much that is never garbage
     locked = limit_process()
     with ExitStack() as stack:
+        slot = make_slot(unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
+        place = Register(order.places.run).reserve(f"{slot:x}")
+        stack.callback(place.close)  # the last to go: until then whoever finds this process dead cleans up
         report.say("Start allocating memory...")
         loaded = load_and_check(order.request, order.file_fd)
         os.close(order.file_fd)
@@ -192,12 +217,16 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         gc.enable()
 
         async def live() -> None:
-            enclave = Enclave(order.request, order.cpus, started, order.places, journal)
+            enclave = Enclave(
+                order.request, order.cpus, started, places=order.places, journal=journal, place=place
+            )
             try:
                 await enclave.run(report, stack)
             finally:
-                stack.close()
-                enclave.farewell()
+                try:
+                    stack.close()
+                finally:
+                    enclave.conclude()
 
         asyncio.run(live())
 
