@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "resources": "places",
     "control": "transport places flight resources",
     "supervisor": "control flight vmm devices vhost nsm trust eif measure pcrs transport places resources",
+    "running": "control flight supervisor transport places",
     "kms": "aws attestation cms pki pcrs cose places",
     "proxy": "transport",
     "sdk": "nsm attestation cms cose aws transport",

@@ -73,8 +73,8 @@ def prepare_tree(  # noqa: PLR0917 -- each is what the one before needs
     configuration: str = "",
 ) -> KernelTree:
     """Unpack and configure the source, unless that was done before; by default the guest kit's kernel."""
+    added = "" if configuration else _added_source(architecture)
     configuration = configuration or kernel_configuration(architecture)
-    added = _added_source(architecture)
     name = hashlib.sha256(
         f"{source.sha256}\n{architecture}\n{configuration}{added}\n{compiler_version(architecture)}".encode()
     ).hexdigest()[:16]
@@ -85,7 +85,8 @@ def prepare_tree(  # noqa: PLR0917 -- each is what the one before needs
         tree.directory.mkdir(parents=True)
         progress(0.03, f"unpacking {source.filename}")
         _unpack_source(archive, tree.directory)
-        _add_source(tree.directory, architecture)
+        if added:
+            _add_source(tree.directory, architecture, added)
         (home / "unpacked").touch()
     if not (home / "configured").is_file():
         progress(0.07, "configuring the kernel")
@@ -100,11 +101,9 @@ def _added_source(architecture: str) -> str:
     return files("cloister").joinpath("guest", ADDED[architecture][0]).read_text(encoding="ascii")
 
 
-def _add_source(tree: Path, architecture: str) -> None:
-    if architecture not in ADDED:
-        return
+def _add_source(tree: Path, architecture: str, source: str) -> None:
     name, directory = ADDED[architecture]
-    (tree / directory / name).write_text(_added_source(architecture), encoding="ascii")
+    (tree / directory / name).write_text(source, encoding="ascii")
     with (tree / directory / "Makefile").open("a", encoding="ascii") as makefile:
         makefile.write(f"obj-y += {name.removesuffix('.c')}.o\n")
 

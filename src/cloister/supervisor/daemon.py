@@ -44,6 +44,8 @@ class News:
 
     text: str | None = None
     description: dict[str, Any] | None = None
+    enclave_id: str | None = None
+    """Once the enclave is in the register, so that it can be found before it has booted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _listen(channel: socket.socket, deadline: float) -> Iterator[News]:
                 channel.sendall(HEARD)
             yield News(description=fields["started"])
             return
-        yield News(text=str(fields.get("say")))
+        yield News(text=str(fields.get("say")), enclave_id=fields.get("enclave"))
 
 
 class Channel:
@@ -119,9 +121,9 @@ class Channel:
         self._sock = sock
         sock.settimeout(5)
 
-    def say(self, text: str) -> None:
-        """Tell a line for people."""
-        self._send({"say": text})
+    def say(self, text: str, enclave_id: str | None = None) -> None:
+        """Tell a line for people, and which enclave in the register it is about."""
+        self._send({"say": text, "enclave": enclave_id})
 
     def started(self, description: dict[str, Any]) -> None:
         """Tell that the enclave runs; the last message."""

@@ -50,8 +50,8 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 class Report(Protocol):
     """What the command that waits for the enclave is told."""
 
-    def say(self, text: str) -> None:
-        """Tell a line for people."""
+    def say(self, text: str, enclave_id: str | None = None) -> None:
+        """Tell a line for people, and which enclave in the register it is about."""
 
     def started(self, description: dict[str, Any]) -> None:
         """Tell that the enclave runs."""
@@ -216,7 +216,8 @@ class Enclave:
         shown = self._description
         report.say(
             f"Started enclave with enclave-cid: {shown.cid}, memory: {shown.memory_mib} MiB, "
-            f"cpu-ids: {list(shown.cpus)}"
+            f"cpu-ids: {list(shown.cpus)}",
+            shown.enclave_id,
         )
         over = asyncio.create_task(self._over.wait())
         waiting: list[asyncio.Future[Any]] = [self._services.ready, over]
