@@ -49,7 +49,7 @@ def test_a_jail_does_not_outlive_its_killed_starter() -> None:
         subprocess.run(
             ["sh", "-c", "echo $$; exec sleep 100"],
             stdout=told,
-            preexec_fn=_prepare(None, Path("/")),
+            preexec_fn=_prepare(None, Path("/"), None),
             check=False,
         )
         os._exit(0)

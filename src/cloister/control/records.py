@@ -16,6 +16,7 @@ from typing import Final
 
 from cloister.control.leftovers import free_claims, kill_strays, note_death
 from cloister.control.messages import ControlError
+from cloister.resources import sweep_dead_claims
 
 SOCKET: Final = ".sock"
 RECORD: Final = ".json"
@@ -131,6 +132,7 @@ class Register:
                 for name in dead:
                     self._bury(name)
             free_claims(self.run)
+            sweep_dead_claims(self.run)
         return records
 
     def survey(self) -> tuple[list[Record], list[str]]:

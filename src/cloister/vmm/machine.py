@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from cloister.vmm.command_line import command_line
 from cloister.vmm.config import MachineConfig, MachineError
 from cloister.vmm.jail import STAGE, Jail, jail_command_line
+from cloister.vmm.seccomp import seccomp_filter
 
 if TYPE_CHECKING:
     import asyncio
@@ -188,24 +189,36 @@ def open_kvm() -> int:
         raise MachineError(f"/dev/kvm cannot be opened: {error.strerror}.") from None
 
 
-def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) -> Machine:
+def _filter_file() -> int:
+    program = seccomp_filter(os.uname().machine)
+    file = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    os.write(file, program)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
+def spawn_machine(
+    config: MachineConfig, jail: Jail, *, uid: int | None = None, cgroup: Path | None = None
+) -> Machine:
     """Start QEMU in the jail and return at once; ``uid`` is its own user where the caller is root.
 
-    Raises MachineError. The configuration's descriptors are inherited and stay open here: close them.
+    The machine runs in ``cgroup`` where given. Raises MachineError.
+    The configuration's descriptors are inherited and stay open here: close them.
     """
     info_read, info_write = os.pipe()
-    words = jail_command_line(str(jail.directory) if uid is None else STAGE)
+    seccomp = _filter_file()
+    words = jail_command_line(str(jail.directory) if uid is None else STAGE, seccomp_fd=seccomp)
     words[1:1] = ["--info-fd", str(info_write)]
     try:
         process = subprocess.Popen(
             [*words, *command_line(config)],
-            pass_fds=(*config.descriptors, info_write),
+            pass_fds=(*config.descriptors, info_write, seccomp),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
             process_group=0,
-            preexec_fn=_prepare(uid, jail.directory),  # noqa: PLW1509 -- no threads yet
+            preexec_fn=_prepare(uid, jail.directory, cgroup),  # noqa: PLW1509 -- no threads yet
         )
     except (OSError, subprocess.SubprocessError) as error:
         os.close(info_read)
@@ -214,6 +227,7 @@ def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) 
         ) from None
     finally:
         os.close(info_write)
+        os.close(seccomp)
     return Machine(process, info_read)
 
 
@@ -229,12 +243,14 @@ async def start_machine(
         machine.close()
 
 
-def _prepare(uid: int | None, root: Path) -> Callable[[], None]:
-    """Prepare a child: its own user where the caller is root, and the death of its starter as its own."""
+def _prepare(uid: int | None, root: Path, cgroup: Path | None) -> Callable[[], None]:
+    """Prepare a child: its cgroup, its own user where the caller is root, its starter's death as its own."""
     libc = ctypes.CDLL(None, use_errno=True)
     starter = os.getpid()
 
     def prepare() -> None:
+        if cgroup is not None:
+            (cgroup / "cgroup.procs").write_text("0")
         if uid is not None:
             _become(libc, uid, root)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
