@@ -5,7 +5,7 @@ CLOISTER := $(BIN)/cloister
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format lint types unit test soak bench fuzz clean
+.PHONY: help setup demo check format lint types unit test kvm soak bench fuzz clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -40,6 +40,9 @@ unit: .venv/.installed  ## the quick tests: no virtual machine
 
 test: setup
 	$(BIN)/pytest -q -m "not soak"
+
+kvm: setup  ## the VM tests under KVM, in an emulated host that has it; check runs them too
+	$(BIN)/pytest -q -s tests/kvm_host
 
 soak: setup  ## 50 enclaves in sequence, counting leftovers
 	$(BIN)/pytest -q -m soak -s
