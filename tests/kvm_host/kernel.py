@@ -13,7 +13,6 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +48,12 @@ def fetch_kernel(places: Places) -> HostKernel:
             draft = Path(scratch, "draft")
             draft.mkdir()
             _make(draft, *_fetch_packages(places))
-            with suppress(FileExistsError):  # somebody else was faster
+            try:
                 draft.rename(home)
-        for other in home.parent.iterdir():
+            except OSError:
+                if not home.is_dir():  # else somebody else was faster
+                    raise
+        for other in home.parent.glob("[0-9a-f]*"):
             if other != home:
                 shutil.rmtree(other, ignore_errors=True)
     return HostKernel(home / "kernel", home / "initramfs")
