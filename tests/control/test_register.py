@@ -1,5 +1,6 @@
 """The register of enclaves, with processes that live and die."""
 
+import fcntl
 import json
 import os
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloister.control import ControlError, Register, Reply, Request, ask, ask_all
+from cloister.flight import FlightRecorder, find_record
 
 
 def enter_and_die(run: Path, slot: str, cid: int) -> None:
@@ -53,6 +55,73 @@ def test_the_dead_are_cleaned_away_by_whoever_looks(tmp_path: Path) -> None:
     assert not (tmp_path / "vsock/16.lock").exists()
     assert (tmp_path / "vsock/17").exists()
     living.close()
+
+
+def test_a_supervisor_killed_before_it_was_named_is_cleaned_away(tmp_path: Path) -> None:
+    """A place that was reserved before anything was started leads to what was started since."""
+    child = os.fork()
+    if child == 0:
+        Register(tmp_path).reserve("a1")
+        claim(tmp_path, 16)
+        os._exit(0)
+    os.waitpid(child, 0)
+    living = Register(tmp_path).reserve("b2")
+    held = claim(tmp_path, 17)
+    assert Register(tmp_path).live() == []
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {".b2", ".lock", "vsock", "vsock/.lock", "vsock/17", "vsock/17.lock"}
+    os.close(held)
+    living.close()
+
+
+def claim(run: Path, cid: int) -> int:
+    """Hold a CID as a supervisor does."""
+    (run / f"vsock/{cid}").mkdir(parents=True)
+    lock = os.open(run / f"vsock/{cid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def test_a_killed_supervisors_flight_record_ends_when_somebody_looks(tmp_path: Path) -> None:
+    """Whoever cleans up after a dead supervisor notes its death where that kept its records."""
+    logs = tmp_path / "logs"
+    child = os.fork()
+    if child == 0:
+        FlightRecorder(logs, "i-1-enca1").update(enclave_name="web")
+        Register(tmp_path / "run").reserve("a1").enter("i-1-enca1", "web", 16, logs=logs)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert not find_record(logs, "web").is_over
+    assert Register(tmp_path / "run").live() == []
+    assert find_record(logs, "web").cause == "supervisor-killed"
+
+
+def test_who_has_left_is_not_seen_but_still_found_when_dead(tmp_path: Path) -> None:
+    """While an enclave is undone nobody sees it; its place stays until everything is gone."""
+    registration = Register(tmp_path).enter("a1", "i-1-enca1", "web", 16)
+    registration.leave()
+    assert Register(tmp_path).live() == []
+    assert (tmp_path / ".a1").exists()
+    registration.close()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_an_enclave_that_ends_while_it_is_asked_has_not_failed(tmp_path: Path) -> None:
+    """Who was there when the question was put and is gone before the answer is left out of the answers."""
+    registration = Register(tmp_path).enter("a1", "i-1-enca1", "web", 16)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(registration.socket_path))
+        listener.listen()
+
+        def end() -> None:
+            client, _ = listener.accept()
+            registration.close()
+            client.close()
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        assert ask_all(tmp_path, Request("describe")) == []
+        thread.join()
 
 
 def test_what_is_no_record_is_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import struct
 from collections.abc import Coroutine
@@ -16,7 +17,7 @@ from cloister.control import Reply, Request
 from cloister.pcrs import extend
 from cloister.supervisor.console import Console, ConsoleLog
 from cloister.supervisor.control_socket import ControlSocket
-from cloister.supervisor.identity import Identity
+from cloister.supervisor.identity import Identity, make_slot
 from cloister.supervisor.journal import Journal
 from cloister.supervisor.security import make_bank
 from cloister.supervisor.services import HEARTBEAT_PORT, STATUS_PORT, GuestServices
@@ -47,7 +48,7 @@ async def read(sock: socket.socket, size: int | None = None) -> bytes:
 
 def test_ids_are_the_slots() -> None:
     """The enclave id has the slot as it is, the module id has it padded to 16 digits."""
-    identity = Identity.make("i-0123456789abcdef0", unix_ms=0x18F_0000_0000, random=b"\x00\x2a")
+    identity = Identity("i-0123456789abcdef0", make_slot(unix_ms=0x18F_0000_0000, random=b"\x00\x2a"))
     assert identity.enclave_id == "i-0123456789abcdef0-enc18f00000000002a"
     assert identity.module_id == "i-0123456789abcdef0-enc018f00000000002a"
 
@@ -136,6 +137,7 @@ def test_heartbeat_is_echoed_once() -> None:
         (b"QUIT" + bytes(4), None),
         (b"EXIT\x01", None),
         (b"", None),
+        (b"FAIL", None),
     ],
 )
 def test_exit_status_is_believed_when_whole(message: bytes, status: int | None) -> None:
@@ -147,6 +149,31 @@ def test_exit_status_is_believed_when_whole(message: bytes, status: int | None) 
             guest.send(message)
         await services.drain()
         assert services.wait_status == status
+        services.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (b"FAIL/cmd is empty", "/cmd is empty"),
+        (b"FAIL" + b"x" * 600, "x" * 512),
+        (b"FAIL\xff", "\ufffd"),
+        (b"FAI", None),
+        (b"EXIT" + bytes(4), None),
+    ],
+)
+def test_failed_init_is_heard(message: bytes, told: str | None) -> None:
+    """Why an init could not start the program is heard, bounded, also where it has no time to close."""
+
+    async def story() -> None:
+        services = GuestServices(refuse)
+        guest = services.dial(3, STATUS_PORT)
+        guest.send(message)
+        await services.drain()
+        assert services.init_failure == told
+        guest.close()
         services.close()
 
     run(story())
@@ -207,16 +234,19 @@ def test_control_socket_describes_and_keeps_who_wants_the_end(tmp_path: Path) ->
 
 
 def test_log_lines_stay_lines(tmp_path: Path) -> None:
-    """Whatever a guest gets into a message is one line of nitro-cli's format, in both logs."""
+    """Whatever a guest gets into a message is one line of nitro-cli's format, in log and record."""
     journal = Journal(tmp_path)
-    journal.name("1a2b", "i-1-enc1a2b")
-    journal.write("INFO", "one\ntwo\x1b[31m" + "x" * 5000)
-    (line,) = (tmp_path / "nitro_enclaves.log").read_text().splitlines()
-    assert line.startswith("[enc-1a2b:")
-    assert "][INFO][" in line
-    assert "one two [31m" in line
-    assert len(line) < 2200
-    assert (tmp_path / "enclaves/i-1-enc1a2b.log").read_text() == line + "\n"
+    journal.write("WARN", "not named yet")
+    recorded: list[bytes] = []
+    journal.name("1a2b", recorded.append)
+    journal.write("INFO", "one\ntwo\x1b[31m\udc80" + "x" * 5000)
+    first, second = (tmp_path / "nitro_enclaves.log").read_text().splitlines()
+    time = r"[0-9-]{{10}}T[0-9:]{{8}}\.[0-9]{{3}}Z"
+    form = rf"\[enc-{{}}:[0-9]+\]\[{{}}\]\[{time}\]\[test_supervisor_parts\.py:[0-9]+\] {{}}"
+    assert re.fullmatch(form.format("xxxxxxx", "WARN", "not named yet"), first)
+    assert re.fullmatch(form.format("1a2b", "INFO", r"one two \[31m x+"), second)
+    assert len(second) < 2200
+    assert recorded == [second.encode() + b"\n"]
 
 
 def test_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 """What a machine's starter hears from bubblewrap."""
 
+import asyncio
 import os
+import select
+import signal
+import subprocess
 import threading
 import time
+from pathlib import Path
 
-from cloister.vmm.machine import _read_to_end
+from cloister.vmm.machine import Machine, _prepare, _read_to_end
 
 
 def test_information_that_comes_in_pieces_is_read_whole() -> None:
@@ -34,3 +39,60 @@ def test_silence_is_waited_for_no_longer_than_allowed() -> None:
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def start_and_hang(told: int) -> None:
+    """Start a process with a child of its own as a machine is started, tell their numbers, and hang."""
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        ["sh", "-c", "sleep 100 & echo $! $$; exec sleep 100"],
+        stdin=read,
+        stdout=told,
+        process_group=0,
+        preexec_fn=_prepare(None, Path("/"), None),  # noqa: PLW1509 -- no threads in a child just forked
+    )
+    os.close(read)
+    process.wait()
+    os.close(write)
+
+
+def test_nothing_outlives_a_killed_starter() -> None:
+    """When the starter is killed, the kernel kills what it started and that process's child too."""
+    hear, told = os.pipe()
+    starter = os.fork()
+    if starter == 0:
+        start_and_hang(told)
+        os._exit(0)
+    os.close(told)
+    processes = [os.pidfd_open(int(pid)) for pid in os.read(hear, 100).split()]
+    os.close(hear)
+    assert len(processes) == 2
+    os.kill(starter, signal.SIGKILL)
+    os.waitpid(starter, 0)
+    for process in processes:
+        assert select.select([process], [], [], 10)[0], "it still runs"
+        os.close(process)
+
+
+def test_a_jail_killed_at_its_start_takes_its_child_along() -> None:
+    """A child that bubblewrap has not told of, and that holds its standard error, is found by its group."""
+    info_read, info_write = os.pipe()
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        ["sh", "-c", "sleep 100 & echo $!; exec sleep 100"],
+        stdin=read,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    os.close(info_write)
+    os.close(read)
+    assert process.stdout is not None
+    child = os.pidfd_open(int(process.stdout.readline()))
+    process.stdout.close()
+    machine = Machine(process, info_read, write)
+    process.kill()
+    assert asyncio.run(asyncio.wait_for(machine.wait(), 20)) == -signal.SIGKILL
+    assert select.select([child], [], [], 10)[0], "its child still runs"
+    os.close(child)
+    machine.close()

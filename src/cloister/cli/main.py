@@ -15,8 +15,16 @@ VERBS = {
     "demo": "run the whole loop: build, boot, attest, release a secret to that code and to nothing else",
     "kit": "the guest kit (kernel, init, command line): build, list, use, export, import",
     "image": "enclave images: build, describe, measure",
+    "run": "build an image if needed and run it as an enclave, to its end: one line for CI",
+    "ps": "list enclaves, the running ones or all that are remembered",
+    "logs": "what an enclave printed (debug mode) and what happened to it, living or dead",
+    "wait": "wait for an enclave's end and exit with its program's status",
+    "stop": "end enclaves",
+    "top": "processor and memory use of each enclave, live",
     "attestation": "attestation documents: verify",
+    "inspect": "how well a running enclave is kept apart, measured from /proc",
     "kms": "the key service: serve it, read its decisions",
+    "explain": "nitro-cli's error codes: what they mean, and what to do about them on this host",
     "completion": "print a completion script for your shell",
 }
 

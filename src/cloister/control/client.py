@@ -44,8 +44,13 @@ def ask(
 
 
 def ask_all(run: Path, request: Request) -> list[Answer]:
-    """Send a request to every enclave of this host's user."""
-    return ask(run, Register(run).live(), request)
+    """Send a request to every enclave of this host's user; one that ends meanwhile is left out."""
+    register = Register(run)
+    answers = ask(run, register.live(), request)
+    if all(answer.reply is not None for answer in answers):
+        return answers
+    living = register.live()
+    return [answer for answer in answers if answer.reply is not None or answer.record in living]
 
 
 def terminate(run: Path, record: Record) -> Answer:

@@ -7,6 +7,7 @@ the oldest output; the guest is never held up.
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -40,6 +41,10 @@ class ConsoleLog:
             del self._kept[:surplus]
             self._start += surplus
 
+    def tail(self, size: int) -> bytes:
+        """Return the newest so many bytes, or fewer."""
+        return bytes(self._kept[-size:])
+
     def read(self, position: int, limit: int) -> tuple[int, bytes]:
         """Return output from a position on, or from the oldest kept, and the position after it."""
         begin = max(position, self._start)
@@ -50,9 +55,14 @@ class ConsoleLog:
 class Console:
     """Reads a guest's console and serves readers until the guest's end is reached and they have all of it."""
 
-    def __init__(self, source: int, listener: socket.socket) -> None:
-        """Take over the read end of the guest's pipe, and the listener."""
+    def __init__(
+        self, source: int, listener: socket.socket, *, record: Callable[[bytes], None] = lambda _: None
+    ) -> None:
+        """Take over the read end of the guest's pipe, and the listener; ``record`` gets all output once."""
         self.log = ConsoleLog()
+        self.complete = asyncio.Event()
+        """Set when the guest's last output is in the log."""
+        self._record = record
         self._source = source
         self._listener = listener
         self._news = asyncio.Condition()
@@ -74,11 +84,13 @@ class Console:
     async def _collect(self) -> None:
         while output := await self._read():
             self.log.append(output)
+            self._record(output)
             async with self._news:
                 self._news.notify_all()
             # a UART speaks byte by byte: without a pause each would cost a turn of the loop
             await asyncio.sleep(PAUSE_SECONDS)
         self._ended = True
+        self.complete.set()
         async with self._news:
             self._news.notify_all()
 

@@ -6,17 +6,21 @@ import signal
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cloister.control import EnclaveFailure, Register
+from cloister.control import EnclaveFailure, Registration
 from cloister.devices import CidError, Claim, HostNetwork, NsmDevice, VsockDevice, serve_mux
+from cloister.errors import CloisterError
+from cloister.flight import FlightRecorder
 from cloister.measure import Measurements, measure
 from cloister.places import Places
 from cloister.supervisor.console import PORT_OFFSET, Console
 from cloister.supervisor.control_socket import ControlSocket
 from cloister.supervisor.description import Description, metadata_json
+from cloister.supervisor.ending import Ending, Remains, explain, explain_silence
 from cloister.supervisor.identity import Identity
 from cloister.supervisor.journal import Journal
 from cloister.supervisor.request import RunRequest, boot_seconds
@@ -24,6 +28,7 @@ from cloister.supervisor.services import GuestServices
 from cloister.supervisor.starting import Started
 from cloister.transport import listen, listener_path
 from cloister.vhost import Device, DeviceError, serve_device
+from cloister.vmm import pin_processors
 
 if TYPE_CHECKING:
     from cloister.supervisor.security import Security
@@ -35,19 +40,24 @@ HANDSHAKE_SECONDS: Final = 0.03
 """How long QEMU has this process to itself at its start: loading libraries meanwhile would slow both."""
 RELEASE_SECONDS: Final = 0.5
 """How long after the heartbeat the image's memory is given back."""
-PREPARE_SECONDS: Final = 60.0
-"""How long a guest's first request may wait for the security module."""
+CONSOLE_SECONDS: Final = 1.0
+"""How long after a machine's end its last output may take to be read."""
+EXAMINED: Final = 1 << 18
+"""Bytes of the console's end in which the reason for the enclave's end is looked for."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Report(Protocol):
     """What the command that waits for the enclave is told."""
 
-    def say(self, text: str) -> None:
-        """Tell a line for people."""
+    def say(self, text: str, enclave_id: str | None = None) -> None:
+        """Tell a line for people, and which enclave in the register it is about."""
 
     def started(self, description: dict[str, Any]) -> None:
         """Tell that the enclave runs."""
+
+    async def deserted(self) -> bool:
+        """Wait until it knows that the enclave runs (False), or is gone without knowing (True)."""
 
 
 class Enclave:
@@ -58,33 +68,39 @@ class Enclave:
         request: RunRequest,
         cpus: tuple[int, ...],
         started: Started,
+        *,
         places: Places,
         journal: Journal,
+        place: Registration,
     ) -> None:
         self._request = request
         self._machine = started.machine
         self._started = started
         self._places = places
         self._journal = journal
+        self._place = place
         loaded = started.loaded
         self._metadata = loaded.image.metadata
         self._boot_seconds = boot_seconds(loaded.image.size, request.memory_mib)
         self._description = Description("", "", os.getpid(), 0, cpus, request.memory_mib, request.debug)
         self._control: ControlSocket | None = None
-        self._console: asyncio.Task[None] | None = None
+        self._console: Console | None = None
+        self._console_task: asyncio.Task[None] | None = None
         self._device_fault: DeviceError | None = None
-        self._ending: str | None = None
+        self._recorder: FlightRecorder | None = None
+        self._ending: Ending | None = None
         self._over = asyncio.Event()
 
     async def run(self, report: Report, stack: ExitStack) -> None:
         """Boot, report, and return when the enclave is to end, whatever the reason; raises EnclaveFailure.
 
-        The caller closes the stack and then says farewell.
+        The caller closes the stack and then concludes.
         """
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._tell_fault)
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._end, signal.Signals(number).name)
+            why = Ending("terminated", f"The supervisor was told to end by {signal.Signals(number).name}.")
+            loop.add_signal_handler(number, self._end, why)
         self._claim = stack.enter_context(_claim_cid(self._request, self._places))
         self._services = GuestServices(HostNetwork(self._places.run).dial)
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
@@ -93,46 +109,76 @@ class Enclave:
 
         @cache
         def prepare() -> "Future[tuple[Identity, Security]]":
-            return pool.submit(_prepare, self._places, measuring, debug=self._request.debug)
+            slot = int(self._place.slot, 16)
+            return pool.submit(_prepare, self._places, slot, measuring, debug=self._request.debug)
+
+        def ready() -> "asyncio.Future[Any]":
+            return asyncio.gather(asyncio.wrap_future(prepare()), asyncio.shield(self._measured))
 
         def answer(request: bytes) -> bytes:
-            return prepare().result(PREPARE_SECONDS)[1].handle(request)
+            return prepare().result(0)[1].handle(request)
 
         vsock = VsockDevice(guest_cid=self._claim.cid, dial=self._services.dial)
-        nsm = NsmDevice(answer)
+        nsm = NsmDevice(answer, ready=ready)
         # QEMU waits for its devices: they are served before anything else is looked at
         tasks = self._serve_devices(vsock, nsm)
+        tasks.append(asyncio.create_task(self._await_desertion(report)))
         try:
             await asyncio.sleep(HANDSHAKE_SECONDS)
             self._machine.settle()
+            tasks.append(asyncio.create_task(pin_processors(self._machine, self._description.cpus)))
             identity, _ = await asyncio.wrap_future(prepare())
-            self._journal.name(identity.slot_hex, identity.enclave_id)
-            self._control = control = self._register(identity, stack)
-            tasks += self._serve_host(vsock, control, stack)
+            self._recorder = recorder = self._record(identity)
+            pool.submit(recorder.retire_others)
+            self._control = control = self._register(identity, recorder, stack)
+            tasks += self._serve_host(vsock, control, recorder, stack)
             await self._boot(report)
             await self._over.wait()
+        except Exception as error:
+            self._end(_failed_start(error))
+            raise
         finally:
             await self._finish(tasks)
 
-    def farewell(self) -> None:
-        """Tell everybody who asked for the end that it has come."""
+    def conclude(self) -> None:
+        """Record the end, and tell everybody who asked for it that it has come."""
+        if self._recorder is not None and self._ending is not None:
+            self._recorder.update(ended=datetime.now(UTC), **asdict(self._ending), **self._registers())
+            self._recorder.close()
         if self._control is not None:
             self._control.farewell(self._description.terminated_json())
 
-    def _register(self, identity: Identity, stack: ExitStack) -> ControlSocket:
-        register = Register(self._places.run)
-        registration = register.enter(
-            identity.slot_hex, identity.enclave_id, self._request.wanted_name, self._claim.cid
+    def _record(self, identity: Identity) -> FlightRecorder:
+        recorder = FlightRecorder(
+            self._places.logs, identity.enclave_id, complain=lambda text: self._journal.write("WARN", text)
         )
-        stack.callback(registration.close)
-        control = ControlSocket(registration.socket_path, self._describe)
-        stack.callback(control.close)
-        self._description = replace(
-            self._description,
-            name=registration.record.name,
-            enclave_id=identity.enclave_id,
+        self._journal.name(identity.slot_hex, recorder.event)
+        recorder.update(
+            enclave_name=self._request.wanted_name,
             cid=self._claim.cid,
+            cpu_ids=self._description.cpus,
+            memory_mib=self._request.memory_mib,
+            debug=self._request.debug,
+            image=str(self._request.eif_path),
         )
+        return recorder
+
+    def _registers(self) -> dict[str, Any]:
+        """Return the image's registers for the record, once they are known."""
+        done = self._measured.done() and not self._measured.cancelled() and self._measured.exception() is None
+        return {"measurements": self._measured.result().to_json()} if done else {}
+
+    def _register(self, identity: Identity, recorder: FlightRecorder, stack: ExitStack) -> ControlSocket:
+        record = self._place.enter(
+            identity.enclave_id, self._request.wanted_name, self._claim.cid, logs=self._places.logs
+        )
+        control = ControlSocket(self._place.socket_path, self._describe)
+        stack.callback(control.close)
+        stack.callback(self._place.leave)
+        self._description = replace(
+            self._description, name=record.name, enclave_id=identity.enclave_id, cid=self._claim.cid
+        )
+        recorder.update(enclave_name=record.name)
         self._journal.write("INFO", f"enclave {identity.enclave_id} on CID {self._claim.cid} is starting")
         return control
 
@@ -146,7 +192,7 @@ class Enclave:
         return [asyncio.create_task(step) for step in steps]
 
     def _serve_host(
-        self, vsock: VsockDevice, control: ControlSocket, stack: ExitStack
+        self, vsock: VsockDevice, control: ControlSocket, recorder: FlightRecorder, stack: ExitStack
     ) -> list["asyncio.Task[None]"]:
         """Serve this host's programs: connections to the enclave, control, the console."""
         mux = self._claim.listen_mux()
@@ -161,7 +207,8 @@ class Enclave:
             port = self._claim.cid + PORT_OFFSET
             listener = listen(port, cid=HYPERVISOR_CID)
             stack.callback(listener_path(port, cid=HYPERVISOR_CID).unlink, missing_ok=True)
-            self._console = asyncio.create_task(Console(self._started.console_fd, listener).serve())
+            self._console = Console(self._started.console_fd, listener, record=recorder.console)
+            self._console_task = asyncio.create_task(self._console.serve())
         return [asyncio.create_task(step) for step in steps]
 
     async def _boot(self, report: Report) -> None:
@@ -169,16 +216,19 @@ class Enclave:
         shown = self._description
         report.say(
             f"Started enclave with enclave-cid: {shown.cid}, memory: {shown.memory_mib} MiB, "
-            f"cpu-ids: {list(shown.cpus)}"
+            f"cpu-ids: {list(shown.cpus)}",
+            shown.enclave_id,
         )
         over = asyncio.create_task(self._over.wait())
         waiting: list[asyncio.Future[Any]] = [self._services.ready, over]
         await asyncio.wait(waiting, timeout=self._boot_seconds, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
         if not self._services.ready.done():
+            self._end(explain_silence(self._boot_seconds, self._seen()))
+        if self._ending is not None and not self._services.ready.done():
             raise EnclaveFailure(
                 "E36",
-                f"Enclave boot failure. {self._explain_boot()}",
+                f"Enclave boot failure. {self._ending.reason}",
                 action="Waiting for the `ready` signal from a freshly booted enclave",
             )
         await self._measured
@@ -186,31 +236,31 @@ class Enclave:
         asyncio.get_running_loop().call_later(RELEASE_SECONDS, self._started.loaded.release)
         self._description = self._description.with_state("RUNNING")
         self._journal.write("INFO", "the enclave has booted")
+        if self._recorder is not None:
+            self._recorder.update(booted=datetime.now(UTC), **self._registers())
         report.started(self._description.run_json())
-
-    def _explain_boot(self) -> str:
-        if self._ending is None:
-            return f"The enclave sent no heartbeat within {self._boot_seconds} s."
-        hint = "" if self._request.debug else "; run it with --debug-mode and read its console"
-        return f"The enclave ended before its heartbeat: {self._ending}{hint}."
 
     async def _await_machine(self) -> None:
         status = await self._machine.wait()
         await self._services.drain()
-        self._end(self._explain_end(status))
+        if self._console is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._console.complete.wait(), CONSOLE_SECONDS)
+        remains = Remains(
+            status,
+            complaint=self._machine.complaint,
+            device_fault=None if self._device_fault is None else str(self._device_fault),
+            wait_status=self._services.wait_status,
+            init_failure=self._services.init_failure,
+            console=self._seen(),
+        )
+        self._end(explain(remains))
 
-    def _explain_end(self, status: int) -> str:
-        if self._device_fault is not None:
-            return str(self._device_fault)
-        program = self._services.wait_status
-        if program is not None:
-            if os.WIFSIGNALED(program):
-                return f"the program was killed by signal {os.WTERMSIG(program)}"
-            return f"the program exited with status {os.waitstatus_to_exitcode(program)}"
-        if status == 0:
-            return "the guest reset itself without telling a status (a kernel panic, or its init failed)"
-        complaint = f": {self._machine.complaint[:500]}" if self._machine.complaint else ""
-        return f"QEMU ended with status {status}{complaint}"
+    def _seen(self) -> bytes | None:
+        """Return the last that the guest has printed; None where nobody may listen."""
+        if not self._request.debug:
+            return None
+        return b"" if self._console is None else self._console.log.tail(EXAMINED)
 
     async def _run_device(self, name: str, sock: Any, device: Device) -> None:
         try:
@@ -231,24 +281,28 @@ class Enclave:
 
     async def _watch(self, control: ControlSocket) -> None:
         await control.watch()
-        self._end("its control socket was removed")
+        self._end(Ending("socket-removed", "Its control socket was removed."))
 
     async def _await_termination(self, control: ControlSocket) -> None:
         await control.terminate_requested.wait()
-        self._end("terminate-enclave")
+        self._end(Ending("terminated", "Its end was asked for with terminate-enclave."))
 
-    def _end(self, why: str) -> None:
+    async def _await_desertion(self, report: Report) -> None:
+        if await report.deserted():
+            self._end(Ending("terminated", "The command that started it was stopped before it had booted."))
+
+    def _end(self, why: Ending) -> None:
         if self._ending is None:
             self._ending = why
             self._description = self._description.with_state("TERMINATING")
-            self._journal.write("INFO", f"the enclave ends: {why}")
+            self._journal.write("INFO", f"the enclave ends ({why.cause}): {why.reason}")
         self._over.set()
 
     async def _finish(self, tasks: list["asyncio.Task[None]"]) -> None:
         self._machine.kill()
-        if self._console is not None:
+        if self._console_task is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._console, END_SECONDS)
+                await asyncio.wait_for(self._console_task, END_SECONDS)
         for task in tasks:
             task.cancel()
         self._services.close()
@@ -261,13 +315,25 @@ class Enclave:
         return shown | metadata_json(self._metadata) if metadata else shown
 
 
+def _failed_start(error: Exception) -> Ending:
+    """Return the end of an enclave that has not come to run, with nitro-cli's code."""
+    match error:
+        case EnclaveFailure():
+            reason = f"[ {error.code} ] {error.message}"
+        case CloisterError() | OSError():
+            reason = f"[ E29 ] The enclave cannot be started: {error}"
+        case _:
+            reason = f"[ E00 ] {type(error).__name__} in the supervisor; its log says where."
+    return Ending("start-failed", " ".join(reason.split()))
+
+
 def _prepare(
-    places: Places, measuring: "Future[Measurements]", *, debug: bool
+    places: Places, slot: int, measuring: "Future[Measurements]", *, debug: bool
 ) -> tuple[Identity, "Security"]:
     """Load the cryptography and open the root of trust, while the guest's kernel boots."""
     from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- as said
 
-    return prepare_security(places, measuring, debug=debug)
+    return prepare_security(places, slot, measuring, debug=debug)
 
 
 def _claim_cid(request: RunRequest, places: Places) -> Claim:

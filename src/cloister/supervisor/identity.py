@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 
+def make_slot(*, unix_ms: int, random: bytes) -> int:
+    """Make a slot from the time in milliseconds and two random bytes: unique on this host."""
+    return (unix_ms << 16) | int.from_bytes(random[:2], "big")
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Unique on this host: a slot is made of the time and 16 random bits."""
+    """What tells an enclave from every other one."""
 
     instance_id: str
     slot: int
-
-    @classmethod
-    def make(cls, instance_id: str, *, unix_ms: int, random: bytes) -> "Identity":
-        """Make an identity from the time in milliseconds and two random bytes."""
-        return cls(instance_id, (unix_ms << 16) | int.from_bytes(random[:2], "big"))
 
     @property
     def slot_hex(self) -> str:

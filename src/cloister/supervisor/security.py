@@ -1,7 +1,6 @@
 """The enclave's security module: answers nothing before the image's registers are known."""
 
 import os
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -59,7 +58,7 @@ class Security:
 
 
 def prepare_security(
-    places: Places, measuring: Future[Measurements], *, debug: bool
+    places: Places, slot: int, measuring: Future[Measurements], *, debug: bool
 ) -> tuple[Identity, Security]:
     """Name a new enclave and make its security module; raises EnclaveFailure E19."""
     try:
@@ -68,5 +67,5 @@ def prepare_security(
         raise EnclaveFailure(
             "E19", f"File operation failure. {error}.\nFile: '{places.pki}', failing operation: 'Open'."
         ) from None
-    identity = Identity.make(trust.instance_id, unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
+    identity = Identity(trust.instance_id, slot)
     return identity, Security(identity.module_id, trust, measuring, debug=debug)

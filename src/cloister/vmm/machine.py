@@ -5,6 +5,7 @@ No monitor: what the enclave needs comes over its devices, and a machine without
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from cloister.vmm.command_line import command_line
 from cloister.vmm.config import MachineConfig, MachineError
 from cloister.vmm.jail import STAGE, Jail, jail_command_line
+from cloister.vmm.seccomp import seccomp_filter
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,16 +31,20 @@ MAX_INFO: Final = 65536
 MAX_COMPLAINT: Final = 8192
 """Bytes kept of what QEMU writes to its standard error; the rest is read and dropped."""
 _CLONE_NEWNS: Final = 0x20000
+_PR_SET_PDEATHSIG: Final = 1
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 
 
 class Machine:
     """QEMU and bubblewrap, started by this process; they die with it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], info_fd: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], info_fd: int, lifeline: int) -> None:
+        """Take over the read end of bubblewrap's information and our end of the machine's lifeline."""
         assert process.stderr is not None
         self._process = process
+        self._process_fd = os.pidfd_open(process.pid)
         self._info_fd = info_fd
+        self._lifeline = lifeline
         self._stderr_fd = process.stderr.fileno()
         self._complaint = bytearray()
         self._emulator_fd: int | None = None
@@ -72,10 +78,16 @@ class Machine:
         """End the machine at once; safe to call again and after its end."""
         self.settle()
         if self._emulator_fd is None:
-            self._process.kill()
+            self._kill_group()
             return
         with contextlib.suppress(ProcessLookupError):  # bubblewrap follows, when it has buried QEMU
             signal.pidfd_send_signal(self._emulator_fd, signal.SIGKILL)
+
+    def _kill_group(self) -> None:
+        """Kill bubblewrap and a child of it that has not become QEMU yet."""
+        if self._process.returncode is None:  # until it is buried its number is nobody else's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait(self) -> int:
         """Return bubblewrap's exit status (QEMU's, or 128 + signal) once all processes are gone."""
@@ -83,7 +95,7 @@ class Machine:
 
         loop = asyncio.get_running_loop()
         await self._drain(loop)
-        self.kill()  # its standard error is closed: whatever is left of it is not a machine any more
+        self.kill()  # without its standard error or bubblewrap it is not a machine any more
         if self._emulator_fd is not None:
             gone = loop.create_future()
             loop.add_reader(self._emulator_fd, _finish, gone)
@@ -95,11 +107,10 @@ class Machine:
 
     def _bury(self) -> int:
         """Reap bubblewrap, and QEMU where bubblewrap was killed first and this process is a subreaper."""
-        try:
-            status = self._process.wait(KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait(KILL_SECONDS)
+        if self._process.returncode is None:
+            select.select([self._process_fd], [], [], KILL_SECONDS)
+            self._kill_group()
+        status = self._process.wait(KILL_SECONDS)
         if self.emulator_pid is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.emulator_pid, os.WNOHANG)
@@ -118,10 +129,12 @@ class Machine:
                 _finish(ended)
 
         loop.add_reader(self._stderr_fd, read)
+        loop.add_reader(self._process_fd, _finish, ended)
         try:
             await ended
         finally:
             loop.remove_reader(self._stderr_fd)
+            loop.remove_reader(self._process_fd)
 
     def is_broken(self) -> bool:
         """Say whether QEMU has reported that the processor cannot go on; such a machine only waits."""
@@ -150,6 +163,8 @@ class Machine:
         if self._process.stderr is not None and not self._process.stderr.closed:
             self.last_words()
             self._process.stderr.close()
+            os.close(self._process_fd)
+            os.close(self._lifeline)
 
 
 def _read_to_end(pipe: int, seconds: float) -> bytes:
@@ -177,32 +192,49 @@ def open_kvm() -> int:
         raise MachineError(f"/dev/kvm cannot be opened: {error.strerror}.") from None
 
 
-def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) -> Machine:
+def _filter_file() -> int:
+    program = seccomp_filter(os.uname().machine)
+    file = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    os.write(file, program)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
+def spawn_machine(
+    config: MachineConfig, jail: Jail, *, uid: int | None = None, cgroup: Path | None = None
+) -> Machine:
     """Start QEMU in the jail and return at once; ``uid`` is its own user where the caller is root.
 
-    Raises MachineError. The configuration's descriptors are inherited and stay open here: close them.
+    The machine runs in ``cgroup`` where given. Raises MachineError.
+    The configuration's descriptors are inherited and stay open here: close them.
     """
     info_read, info_write = os.pipe()
-    words = jail_command_line(str(jail.directory) if uid is None else STAGE)
+    lifeline_read, lifeline_write = os.pipe()
+    seccomp = _filter_file()
+    words = jail_command_line(str(jail.directory) if uid is None else STAGE, seccomp_fd=seccomp)
     words[1:1] = ["--info-fd", str(info_write)]
     try:
         process = subprocess.Popen(
             [*words, *command_line(config)],
-            pass_fds=(*config.descriptors, info_write),
-            stdin=subprocess.DEVNULL,
+            pass_fds=(*config.descriptors, info_write, seccomp),
+            stdin=lifeline_read,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
-            preexec_fn=None if uid is None else _become(uid, jail.directory),  # noqa: PLW1509 -- no threads yet
+            process_group=0,
+            preexec_fn=_prepare(uid, jail.directory, cgroup),  # noqa: PLW1509 -- no threads yet
         )
     except (OSError, subprocess.SubprocessError) as error:
         os.close(info_read)
+        os.close(lifeline_write)
         raise MachineError(
             f"QEMU's jail cannot be started: {error}; is bubblewrap (bwrap) installed?"
         ) from None
     finally:
         os.close(info_write)
-    return Machine(process, info_read)
+        os.close(lifeline_read)
+        os.close(seccomp)
+    return Machine(process, info_read, lifeline_write)
 
 
 @asynccontextmanager
@@ -217,21 +249,37 @@ async def start_machine(
         machine.close()
 
 
-def _become(uid: int, root: Path) -> Callable[[], None]:
-    """Prepare a child of root: mount the jail's root where any user may reach it, then give up being root."""
+def _prepare(uid: int | None, root: Path, cgroup: Path | None) -> Callable[[], None]:
+    """Prepare a child: its cgroup, its own user where the caller is root, its starter's death as its own.
+
+    Bubblewrap and its child, until that becomes QEMU, share a process group, which the kernel kills when the
+    other end of their standard input closes: there is no moment at which they could outlive their starter.
+    (A child holds that end itself until it is executed: should its starter die before, it closes it itself.)
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    source, stage = str(root).encode(), STAGE.encode()
 
-    def become() -> None:
-        steps = (
-            libc.unshare(_CLONE_NEWNS),
-            libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None),
-            libc.mount(source, stage, None, _MS_BIND, None),
-        )
-        if any(steps):
-            raise OSError(ctypes.get_errno(), "cannot enter a mount namespace of its own")
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+    def prepare() -> None:
+        if cgroup is not None:
+            (cgroup / "cgroup.procs").write_text("0")
+        if uid is not None:
+            _become(libc, uid, root)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpid())
+        fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)
 
-    return become
+    return prepare
+
+
+def _become(libc: ctypes.CDLL, uid: int, root: Path) -> None:
+    """Mount the jail's root where any user may reach it, then give up being root."""
+    steps = (
+        libc.unshare(_CLONE_NEWNS),
+        libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None),
+        libc.mount(str(root).encode(), STAGE.encode(), None, _MS_BIND, None),
+    )
+    if any(steps):
+        raise OSError(ctypes.get_errno(), "cannot enter a mount namespace of its own")
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)

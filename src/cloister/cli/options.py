@@ -1,0 +1,20 @@
+"""Values of options that more than one verb has."""
+
+import argparse
+import re
+from typing import Final
+
+MAX_SECONDS: Final = 10_000_000.0
+"""A third of a year; timers take no more than years."""
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above 0, for argparse."""
+    if (
+        re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text, re.ASCII) is None
+        or not 0 < float(text) <= MAX_SECONDS
+    ):
+        raise argparse.ArgumentTypeError(
+            f"'{text[:50]}' is not a number of seconds above 0, at most {MAX_SECONDS:.0f}"
+        )
+    return float(text)
