@@ -18,6 +18,7 @@ import pytest
 
 from cloister.build import Recipe, build_image
 from cloister.kit import Kit
+from cloister.transport import listen, open_stream
 from cloister.trust import initialise
 
 GUESTS = Path(__file__).parent / "guest"
@@ -85,20 +86,15 @@ class OwnHost:
 
     def listen(self, port: int) -> socket.socket:
         """Listen on a vsock port of the parent."""
-        directory = self.run_directory / "vsock/3"
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.run_directory.joinpath("vsock").chmod(0o700)
-        path = directory / str(port)
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        handle = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-        try:  # a socket's path has at most 107 bytes (unix(7))
-            listener.bind(f"/proc/self/fd/{handle}/{port}")
-        finally:
-            os.close(handle)
-        listener.listen(64)
+        listener = listen(port)
         listener.settimeout(60)
         return listener
+
+    def dial(self, cid: int, port: int) -> socket.socket:
+        """Connect into an enclave."""
+        stream = open_stream(cid, port)
+        stream.settimeout(30)
+        return stream
 
 
 def compile_guest(source: str, program: Path) -> None:
@@ -131,10 +127,12 @@ def own_host(top: Path) -> Iterator[OwnHost]:
     }
     initialise(top / "state/cloister/pki", region="local", instance_id=INSTANCE, now=datetime.now(UTC))
     host = OwnHost(top, environment)
-    try:
-        yield host
-    finally:
-        host.nitro_cli("terminate-enclave", "--all")
+    with pytest.MonkeyPatch.context() as patch:  # this process is one of the parent's programs
+        patch.setenv("NITRO_CLI_SOCKETS_PATH", environment["NITRO_CLI_SOCKETS_PATH"])
+        try:
+            yield host
+        finally:
+            host.nitro_cli("terminate-enclave", "--all")
 
 
 def process_tree(pid: int) -> list[int]:

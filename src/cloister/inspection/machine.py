@@ -121,7 +121,7 @@ def _mounts(machine: Process) -> Finding:
         f"{one.point} ({one.kind}, {'ro' if 'ro' in one.options else 'rw'})" for one in mounts[:8]
     )
     more = f" and {len(mounts) - 8} more" if len(mounts) > 8 else ""
-    writable = [one.point for one in mounts if "ro" not in one.options and one.kind != "proc"]
+    writable = [one.point for one in mounts if "ro" not in one.options]
     whole = [one.point for one in mounts if one.source == "/" and one.kind not in ("proc", "tmpfs")]
     return judge(
         "mounts",

@@ -1,7 +1,7 @@
 """Interrupting the guest without ever being held up by who else holds the eventfd.
 
 An eventfd's flags belong to the open file, which QEMU shares: one that has been taken over may fill the
-counter and make it blocking again. Reads can refuse to wait (preadv2's RWF_NOWAIT); writes to an eventfd cannot, so a
+counter and make it blocking again. Reads can refuse to wait (preadv2's RWF_NOWAIT); writes cannot, so a
 guard empties one that a write has been stuck in. See decision 97.
 """
 

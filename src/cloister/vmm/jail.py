@@ -56,6 +56,7 @@ def jail_command_line(root: str, *, seccomp_fd: int | None = None) -> list[str]:
         "--hostname", "enclave",
         "--ro-bind", root, "/",  # no /dev: even KVM arrives as an open descriptor
         "--proc", "/proc",  # image memory is opened as /proc/self/fd/N
+        "--remount-ro", "/proc",  # as root without a user of its own, /proc/sys would be the host's to write
         "--cap-drop", "ALL",
         *(["--seccomp", str(seccomp_fd)] if seccomp_fd is not None else []),
         "--new-session",  # no way to push input into anybody's terminal
