@@ -54,8 +54,7 @@ def seen_by(sections: dict[str, list[str]]) -> set[str]:
     """Say in the reference page's words what a guest saw."""
     seen = {f"virtio {int(lines[0], 16)}" for name, lines in sections.items() if name.endswith("/device")}
     seen |= {"port " + " ".join(line.split(" : ")) for line in sections["/proc/ioports"] if line[0] != " "}
-    addresses = (line.strip().partition(" : ")[2].split()[0] for line in sections["/proc/iomem"])
-    seen |= {f"address {name}" for name in addresses}
+    seen |= {"address " + line.partition(" : ")[2] for line in sections["/proc/iomem"] if line[0] != " "}
     interrupts = (line.split() for line in sections["/proc/interrupts"])
     seen |= {f"interrupt {row[0]} {row[-1]}" for row in interrupts if row[0].rstrip(":").isdigit()}
     seen |= {"character " + " ".join(line.split()) for line in sections["/proc/devices"] if line[:1] == " "}
@@ -64,6 +63,7 @@ def seen_by(sections: dict[str, list[str]]) -> set[str]:
         kind, _, rest = name.partition("/sys/")[2].partition("/")
         if kind in ("bus", "class") and rest and not rest.endswith("/device") and "hw_random" not in rest:
             seen.add(f"{kind} {rest.removesuffix('/devices')}: {' '.join(sorted(lines))}".rstrip())
+    seen.add(f"files {' '.join(sections['/dev'])}")
     seen.add("generator " + sections["/sys/class/misc/hw_random/rng_current"][0])
     seen.add(f"firmware {' '.join(sections['/sys/firmware'])}".rstrip())
     seen.add(f"appended {sections['/proc/cmdline'][0].partition('no_timer_check ')[2]}")

@@ -100,7 +100,6 @@ static void look(void)
 		"/proc/net/dev", "/proc/swaps", "/proc/filesystems", "/proc/mounts", "/proc/modules", "/proc/consoles",
 		"/sys/class/misc/hw_random/rng_current", "/sys/class/misc/hw_random/rng_available",
 		"/sys/devices/system/clocksource/clocksource0/current_clocksource",
-		"/sys/class/rtc/rtc0/name",
 	};
 
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
