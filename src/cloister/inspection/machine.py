@@ -20,7 +20,15 @@ SETS: Final = {
 }
 HARMLESS: Final = frozenset(
     {"/dev/null", "/dev/kvm", "pipe", "eventfd", "eventpoll", "signalfd", "timerfd", "io_uring"}
-    | {"memfd kernel", "memfd initrd", "memfd guest-memory", "kvm-vm", "kvm-vcpu"}
+    | {
+        "memfd kernel",
+        "memfd initrd",
+        "memfd guest-memory",
+        "kvm-vm",
+        "kvm-vcpu",
+        "kvm-vm-stats",
+        "kvm-vcpu-stats",
+    }
 )
 """What QEMU may hold open beside its devices' sockets."""
 NETWORK_FILES: Final = ("tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet", "unix")
