@@ -22,7 +22,7 @@ SMALL = 16 << 10
 FLOODS = {
     "vsock": ("vsock", False, 12, WAITING),
     "NSM": ("nsm", False, 6, SMALL),
-    "console, production": ("console", False, 60, SMALL),
+    "console, production": ("console", False, 20, SMALL),
     "console, debug": ("console", True, 6, SMALL),
 }
 """Name: what the guest floods, whether in debug mode, hundreds of blows to wait for, KiB it may cost."""
