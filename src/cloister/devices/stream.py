@@ -355,7 +355,10 @@ class Stream:
     def _unanswered(self) -> None:
         self._deadline = None
         self.abort()
-        self.guest.settle()
+        try:
+            self.guest.settle()
+        except DeviceError as error:
+            self.guest.fail(error)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
