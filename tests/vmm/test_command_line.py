@@ -105,10 +105,11 @@ def test_aarch64_debug_machine_has_a_virtio_console() -> None:
 
 
 def test_jail_shares_nothing() -> None:
-    """The jail has a read-only root, no capability, no device node and namespaces of its own."""
-    assert jail_command_line("/somewhere/jail") == [
+    """The jail has a read-only root, no capability, no device node, a filter and namespaces of its own."""
+    assert jail_command_line("/somewhere/jail", seccomp_fd=7) == [
         "bwrap", "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534",
         "--hostname", "enclave",
-        "--ro-bind", "/somewhere/jail", "/", "--proc", "/proc", "--cap-drop", "ALL", "--new-session",
+        "--ro-bind", "/somewhere/jail", "/", "--proc", "/proc", "--remount-ro", "/proc",
+        "--cap-drop", "ALL", "--seccomp", "7", "--new-session",
         "--die-with-parent", "--as-pid-1", "--clearenv", "--",
     ]  # fmt: skip
