@@ -22,7 +22,7 @@ def test_production_machine() -> None:
     assert command_line(config()) == [
         "/usr/bin/qemu-system-x86_64", "-name", "enclave,debug-threads=on",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", MACHINE,
-        "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+        "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm,-fzrm,-fsrs,-fsrc", "-smp", "2",
         "-m", "512M",
         "-object",
         "memory-backend-file,id=ram,size=512M,mem-path=/proc/self/fd/4,share=on,merge=off,dump=off",
