@@ -39,10 +39,7 @@ EVERYBODY = [
     str(HERE / "inside/test_real_vsock.py"),
     "tests/vm/test_enclave_lifecycle.py::test_debug_enclave_runs_shows_its_console_and_ends_without_trace",
 ]
-ROOT = [
-    str(HERE / "inside/test_host_resources.py"),
-    *([RESOURCES, "--deselect", SLOW] if (REPOSITORY / RESOURCES).is_file() else []),
-]
+ROOT = [str(HERE / "inside/test_host_resources.py"), RESOURCES, "--deselect", SLOW]
 TASKS = {"root": [*EVERYBODY, *ROOT], "user": EVERYBODY}
 """What root and the ordinary user run inside: pytest's arguments."""
 
