@@ -8,7 +8,7 @@ import pytest
 
 from cloister.kit import KitError
 from cloister.kit.guest_init import build_init
-from cloister.kit.kernel import check_configuration, kernel_configuration
+from cloister.kit.kernel import add_source, added_source, check_configuration, kernel_configuration
 from cloister.kit.toolchain import missing_tools, reproducible_environment, run_tool, tool_prefix
 from cloister.places import current_places, own_architecture
 
@@ -97,6 +97,17 @@ def test_a_kernel_configuration_that_lost_a_line_is_refused() -> None:
         check_configuration(wanted, "# CONFIG_NSM is not set\n")
     with pytest.raises(KitError, match="CONFIG_MODULES"):
         check_configuration(wanted, "CONFIG_NSM=y\nCONFIG_MODULES=y\n")
+
+
+def test_a_source_of_ours_is_compiled_into_the_x86_64_kernel_alone(tmp_path: Path) -> None:
+    """It lies in the tree and the makefile there names it; the other architecture's tree stays as it came."""
+    directory = tmp_path / "arch/x86/kernel"
+    directory.mkdir(parents=True)
+    (directory / "Makefile").write_text("obj-y += cpu/\n")
+    add_source(tmp_path, "x86_64", added_source("x86_64"))
+    assert (directory / "Makefile").read_text() == "obj-y += cpu/\nobj-y += tcg_timers.o\n"
+    assert 'early_param("tcg_timers"' in (directory / "tcg_timers.c").read_text()
+    assert not added_source("aarch64")
 
 
 @pytest.mark.parametrize(("host", "prefix"), [("x86_64", ""), ("aarch64", "x86_64-linux-gnu-")])

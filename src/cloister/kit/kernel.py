@@ -22,7 +22,7 @@ SOURCE_PACKAGE = "linux-source-6.12"
 IMAGE = {"x86_64": "arch/x86/boot/bzImage", "aarch64": "arch/arm64/boot/Image"}
 """What AWS's images of each architecture hold (nitro-tools 3): packed on one, flat on the other."""
 MAKE_ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}
-EXPECTED_STEPS = {"x86_64": 1430, "aarch64": 1340}
+EXPECTED_STEPS = {"x86_64": 1430, "aarch64": 1320}
 """Lines that make prints for the whole kernel; only the progress bar depends on them."""
 NOT_USED = ("RUSTC", "BINDGEN", "PAHOLE")
 """Tools that Kconfig would look for, and whose mere presence would change the configuration it writes."""
@@ -73,7 +73,7 @@ def prepare_tree(  # noqa: PLR0917 -- each is what the one before needs
     configuration: str = "",
 ) -> KernelTree:
     """Unpack and configure the source, unless that was done before; by default the guest kit's kernel."""
-    added = "" if configuration else _added_source(architecture)
+    added = "" if configuration else added_source(architecture)
     configuration = configuration or kernel_configuration(architecture)
     name = hashlib.sha256(
         f"{source.sha256}\n{architecture}\n{configuration}{added}\n{compiler_version(architecture)}".encode()
@@ -86,7 +86,7 @@ def prepare_tree(  # noqa: PLR0917 -- each is what the one before needs
         progress(0.03, f"unpacking {source.filename}")
         _unpack_source(archive, tree.directory)
         if added:
-            _add_source(tree.directory, architecture, added)
+            add_source(tree.directory, architecture, added)
         (home / "unpacked").touch()
     if not (home / "configured").is_file():
         progress(0.07, "configuring the kernel")
@@ -95,13 +95,15 @@ def prepare_tree(  # noqa: PLR0917 -- each is what the one before needs
     return tree
 
 
-def _added_source(architecture: str) -> str:
+def added_source(architecture: str) -> str:
+    """Return what of ours is compiled into an architecture's kernel; empty where nothing is."""
     if architecture not in ADDED:
         return ""
     return files("cloister").joinpath("guest", ADDED[architecture][0]).read_text(encoding="ascii")
 
 
-def _add_source(tree: Path, architecture: str, source: str) -> None:
+def add_source(tree: Path, architecture: str, source: str) -> None:
+    """Put a source of ours into an unpacked tree, and into the makefile there."""
     name, directory = ADDED[architecture]
     (tree / directory / name).write_text(source, encoding="ascii")
     with (tree / directory / "Makefile").open("a", encoding="ascii") as makefile:
