@@ -37,7 +37,7 @@ _SENTENCES: Final = {
 def exit_code(record: FlightRecord) -> int:
     """Return what to exit with for an enclave that is over; raises FlightError for one that is not."""
     own = record.exit_code
-    if record.exit_status is not None or record.signal is not None:
+    if record.cause in ("exited", "killed-by-signal"):
         return own
     return {"terminated": TERMINATED, "init-failed": NOT_STARTED}.get(record.cause or "", FAILED)
 
