@@ -5,7 +5,7 @@ CLOISTER := $(BIN)/cloister
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format lint types unit test soak bench fuzz clean
+.PHONY: help setup demo check format lint types unit test soak bench fuzz foreign clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -24,7 +24,7 @@ setup: .venv/.installed  ## prepare this host: packages, jail, guest kit, root o
 demo: setup  ## run the main job, for real
 	@$(CLOISTER) demo
 
-check: setup format lint types test  ## everything CI runs
+check: format lint types test  ## everything CI runs
 
 format: .venv/.installed
 	$(BIN)/ruff format --no-cache --check .
@@ -38,10 +38,16 @@ types: .venv/.installed
 unit: .venv/.installed  ## the quick tests: no virtual machine
 	$(BIN)/pytest -q -m "not vm and not soak"
 
-test: setup
+test: .venv/.installed  ## every test but the soak; enclaves of both architectures are prepared first
+	@$(CLOISTER) setup --arch all
 	$(BIN)/pytest -q -m "not soak"
 
-soak: setup  ## 50 enclaves in sequence, counting leftovers
+foreign: setup  ## build a kernel like AWS's, for the tests of foreign images (once a host)
+	@PYTHONPATH=tests $(BIN)/python -m foreign
+
+test: foreign
+
+soak: setup  ## hundreds of enclaves, in sequence, at once, and killed at random moments, counting leftovers
 	$(BIN)/pytest -q -m soak -s
 
 bench: setup  ## measure, as ratios against a rival in the same run

@@ -34,6 +34,19 @@ def bare_words(
     ]  # fmt: skip
 
 
+def initramfs(entries: Sequence[tuple[str, int, bytes]]) -> bytes:
+    """Return a newc cpio archive of (name, mode, content); cpio(5), "New ASCII Format"."""
+    archive = bytearray()
+    for inode, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1):
+        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        for part in (
+            b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0",
+            content,
+        ):
+            archive += part + bytes(-(len(archive) + len(part)) % 4)
+    return bytes(archive)
+
+
 def seconds_to_first_line(words: Sequence[str]) -> float:
     """Start a machine and return the seconds until the marker stands on its console."""
     start = time.perf_counter()

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from socket import AF_UNIX, socket
 
-from bare_qemu import MARKER, PATIENCE, bare_words, seconds_to_first_line
+from bare_qemu import MARKER, PATIENCE, bare_words, initramfs, seconds_to_first_line
 from cloister.build import Recipe, build_image
 from cloister.kit import find_kit
 from cloister.places import current_places
@@ -116,13 +116,8 @@ def build_program(scratch: Path) -> tuple[Path, Path]:
     root = scratch / "root"
     root.mkdir()
     subprocess.run(["gcc", "-static", "-Os", "-s", "-o", root / "init", HERE / "first_line.c"], check=True)
-    (scratch / "bare/dev").mkdir(parents=True)
-    subprocess.run(["cp", root / "init", scratch / "bare/init"], check=True)
-    with (scratch / "bare.cpio").open("wb") as out:
-        subprocess.run(
-            ["cpio", "--quiet", "-o", "-H", "newc"],
-            cwd=scratch / "bare", input=b"init\ndev\n", stdout=out, check=True,
-        )  # fmt: skip
+    program = (root / "init").read_bytes()
+    (scratch / "bare.cpio").write_bytes(initramfs([("dev", 0o40755, b""), ("init", 0o100755, program)]))
     return scratch / "bare.cpio", root
 
 

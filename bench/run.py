@@ -3,9 +3,10 @@
 import sys
 
 from boot import bench_boot
+from describe import bench_describe
 from documents import bench_documents
 
-BENCHES = {"boot": bench_boot, "documents": bench_documents}
+BENCHES = {"boot": bench_boot, "describe": bench_describe, "documents": bench_documents}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(BENCHES)

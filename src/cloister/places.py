@@ -79,6 +79,11 @@ def _xdg(environ: Mapping[str, str], name: str, default: Path) -> Path:
     return (Path(value) if value.startswith("/") else default) / "cloister"
 
 
+def own_architecture() -> str:
+    """Return this host's architecture as kernels name it, such as ``x86_64`` or ``aarch64``."""
+    return os.uname().machine
+
+
 def current_places() -> Places:
     """Return the places of the user who runs this process."""
     return Places.from_environment(os.environ, root=os.geteuid() == 0, home=Path.home())

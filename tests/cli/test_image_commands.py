@@ -1,6 +1,5 @@
 """The image commands as a person meets them: output, exit codes, one sentence for what is wrong."""
 
-import argparse
 import json
 import re
 import subprocess
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cloister.cli.main import main
 from cloister.cli.nitro import build_enclave, describe_eif, pcr, sign_eif
 from cloister.cli.nitro.errors import NitroCliError
+from cloister.cli.nitro.grammar import Command, UsageExit, parse
 from simulators.image_sources import make_kit, sample_layers, write_directory, write_oci_layout
 from simulators.signing_keys import SigningFiles, write_signing_files
 
@@ -39,9 +39,7 @@ def signing(here: Path) -> SigningFiles:
 
 def nitro(verb: ModuleType, *words: str) -> int:
     """Run one nitro-cli verb as its main would."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    verb.add_arguments(parser)
-    code: int = verb.run(parser.parse_args(words))
+    code: int = verb.run(parse(Command("nitro-cli", "", verb.OPTIONS), words))
     return code
 
 
@@ -137,9 +135,9 @@ def test_half_a_signing_pair_is_wrong_usage(here: Path, capsys: Capture) -> None
     """A certificate without a key is a usage error: exit code 2."""
     with pytest.raises(SystemExit, match="2"):
         main(["image", "build", "root", "-o", "x.eif", "--private-key", "k"])
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(UsageExit, match="--signing-certificate"):
         nitro(build_enclave, "--docker-uri", "dir:r", "--output-file", "x", "--private-key", "k")
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(UsageExit, match="--private-key"):
         nitro(sign_eif, "--eif-path", "x.eif", "--signing-certificate", "c")
 
 

@@ -11,10 +11,10 @@ from simulators.enclave_process import MEASUREMENTS, enclave_process
 from simulators.enclave_records import NOON, Cloister, remember
 
 
-def test_living_and_dead_enclaves_are_listed(places: Places, cloister: Cloister) -> None:
+def test_living_and_dead_enclaves_are_listed(host: Places, cloister: Cloister) -> None:
     """Without -a only the living are listed; with it, the dead too, with how they ended."""
-    remember(places, 1, "job", debug=True)
-    with enclave_process(places, "web"):
+    remember(host, 1, "job", debug=True)
+    with enclave_process(host, "web"):
         code, printed, _ = cloister("ps")
         assert code == 0
         assert [line.split()[0] for line in printed.splitlines()] == ["NAME", "web"]
@@ -25,9 +25,9 @@ def test_living_and_dead_enclaves_are_listed(places: Places, cloister: Cloister)
     assert "The program exited with status 7." in printed
 
 
-def test_json_shows_what_the_document_says(places: Places, cloister: Cloister) -> None:
+def test_json_shows_what_the_document_says(host: Places, cloister: Cloister) -> None:
     """Whole registers: the image's own, and those of the document, which are zero in debug mode."""
-    with enclave_process(places, "web", debug=True):
+    with enclave_process(host, "web", debug=True):
         shown = json.loads(cloister("ps", "--json")[1])
     (web,) = shown
     assert web["EnclaveName"] == "web"
@@ -36,34 +36,34 @@ def test_json_shows_what_the_document_says(places: Places, cloister: Cloister) -
     assert web["Document"] == dict.fromkeys(("PCR0", "PCR1", "PCR2"), "0" * 96)
 
 
-def test_ended_enclave_has_an_exit_code_and_an_explanation(places: Places, cloister: Cloister) -> None:
+def test_ended_enclave_has_an_exit_code_and_an_explanation(host: Places, cloister: Cloister) -> None:
     """JSON of an ended enclave says what 'cloister wait' would exit with, and why it ended."""
-    remember(places, 1, "job", cause="panic", reason=None, exit_status=None)
+    remember(host, 1, "job", cause="panic", reason=None, exit_status=None)
     (job,) = json.loads(cloister("ps", "-a", "--json")[1])
     assert (job["State"], job["ExitCode"]) == ("ENDED", 125)
     assert job["Explanation"] == "The guest's kernel panicked."
 
 
-def test_supervisor_that_does_not_answer_is_listed(places: Places, cloister: Cloister) -> None:
+def test_supervisor_that_does_not_answer_is_listed(host: Places, cloister: Cloister) -> None:
     """An enclave whose control socket is gone is listed from its record, and said not to answer."""
-    with enclave_process(places, "web", manner="deaf"):
+    with enclave_process(host, "web", manner="deaf"):
         _, printed, _ = cloister("ps")
     assert "not answering" in printed
     assert "256 MiB" in printed
 
 
-def test_killed_supervisor_is_told(places: Places, cloister: Cloister) -> None:
+def test_killed_supervisor_is_told(host: Places, cloister: Cloister) -> None:
     """An enclave whose supervisor was killed is over, and its record says why."""
-    with enclave_process(places, "web") as process:
+    with enclave_process(host, "web") as process:
         process.kill()
         process.wait()
         assert "supervisor was killed" in cloister("ps", "-a")[1]
         assert cloister("ps")[1].count("\n") == 1
 
 
-def test_names_cannot_drive_a_terminal(places: Places, cloister: Cloister) -> None:
+def test_names_cannot_drive_a_terminal(host: Places, cloister: Cloister) -> None:
     """Control characters in a name are spelled out."""
-    remember(places, 1, "\x1b[2Jweb")
+    remember(host, 1, "\x1b[2Jweb")
     printed = cloister("ps", "-a")[1]
     assert "\x1b" not in printed
     assert "\\x1b[2Jweb" in printed

@@ -44,18 +44,17 @@ def test_wrong_usage(cloister: Cloister, words: tuple[str, ...]) -> None:
     assert "error:" in said
 
 
-def test_image_that_is_not_there(cloister: Cloister, places: Places) -> None:
+def test_image_that_is_not_there(cloister: Cloister, host: Places) -> None:
     """What cannot be built is the builder's one sentence, exit code 125, and leaves no scratch."""
     code, printed, said = cloister("run", "/nonexistent/image")
     assert (code, printed, said) == (125, "", "cloister: The source /nonexistent/image does not exist.\n")
-    assert list(places.artifacts.iterdir()) == []
+    assert list(host.artifacts.iterdir()) == []
 
 
 def test_damaged_image(cloister: Cloister, eif: Path) -> None:
     """An image that cannot be started is told with its code; memory is chosen, and how is said."""
     code, printed, said = cloister("run", str(eif), "--debug")
     assert (code, printed) == (125, "")
-    assert "161 MiB" not in said
     assert "256 MiB of memory" in said
     assert "[E35]" in said
     assert said.count("\n") == 2
@@ -72,7 +71,8 @@ def test_too_little_memory(cloister: Cloister, eif: Path) -> None:
     """nitro-cli's rule is applied to what is asked for."""
     code, _, said = cloister("run", str(eif), "--memory", "100")
     assert code == 125
-    assert "the minimum memory should be 161 MB [E26]" in said
+    assert "based on the EIF file size" in said
+    assert said.endswith("[E26]\n")
 
 
 def test_measured_command_cannot_be_replaced(cloister: Cloister, eif: Path) -> None:

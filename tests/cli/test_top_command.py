@@ -36,9 +36,9 @@ def test_nothing_runs(cloister: Cloister, words: tuple[str, ...]) -> None:
     assert json.loads(printed) == [] if words else printed.split()[:2] == ["NAME", "CID"]
 
 
-def test_process_without_a_machine_is_left_out(places: Places, cloister: Cloister) -> None:
+def test_process_without_a_machine_is_left_out(host: Places, cloister: Cloister) -> None:
     """An enclave that has no guest memory (yet, or any more) is not measured."""
-    with enclave_process(places, "web"):
+    with enclave_process(host, "web"):
         assert json.loads(cloister("top", "--once", "--json", "--interval", "0.01")[1]) == []
 
 

@@ -4,14 +4,16 @@ import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from cloister.control import ControlError, Register, Reply, Request, ask, ask_all
+from cloister.control import ControlError, Register, Reply, Request, ask, ask_all, mark_children
 from cloister.flight import FlightRecorder, find_record
 
 
@@ -68,11 +70,34 @@ def test_a_supervisor_killed_before_it_was_named_is_cleaned_away(tmp_path: Path)
     living = Register(tmp_path).reserve("b2")
     held = claim(tmp_path, 17)
     assert Register(tmp_path).live() == []
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.name != ".lock") == [
-        ".b2", "vsock", "vsock/17", "vsock/17.lock",
-    ]  # fmt: skip
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {".b2", ".lock", "vsock", "vsock/.lock", "vsock/17", "vsock/17.lock"}
     os.close(held)
     living.close()
+
+
+def test_strays_of_a_dead_supervisor_are_killed_and_no_others(tmp_path: Path) -> None:
+    """What a dead supervisor's child left waiting is found by its mark; a living one's is not touched."""
+    hear, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        mark_children(Register(tmp_path).reserve("a1").slot)
+        subprocess.Popen(["sh", "-c", "echo $$; exec sleep 100"], stdout=told)
+        signal.pause()
+    os.close(told)
+    stray = os.pidfd_open(int(os.read(hear, 100)))
+    other = subprocess.Popen(["sleep", "100"], env={"CLOISTER_SLOT": "b2"})
+    living = Register(tmp_path).reserve("b2")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert Register(tmp_path).live() == []
+    assert select.select([stray], [], [], 10)[0], "it still runs"
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+    living.close()
+    os.close(stray)
+    os.close(hear)
 
 
 def claim(run: Path, cid: int) -> int:

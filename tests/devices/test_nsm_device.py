@@ -71,3 +71,34 @@ def test_requests_and_answers(name: str) -> None:
         assert expected == await ask(chains)
 
     run(test())
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_requests_wait_in_the_ring_until_they_can_be_answered(comes: bool) -> None:
+    """Before the module is ready nothing is taken and the loop goes on; then all is answered, or nothing."""
+
+    async def test() -> None:
+        front = FrontEnd((8,), memory_size=1 << 20, buffer_size=0x4000)
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        device = NsmDevice(echo, ready=lambda: ready)
+        task = asyncio.create_task(serve_device(front.back_end, device))
+        front.set_up()
+        ring = front.queues[0]
+        for request in (b"a", b"b"):
+            ring.add(request, writable=[0x3000])
+        ring.notify()
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+            assert ring.take_used() == []
+        if comes:
+            ready.set_result(None)
+        else:
+            ready.set_exception(CloisterError("no root of trust"))
+        await asyncio.sleep(0.01)
+        answers = [content for _, _, content in ring.take_used()]
+        assert answers == ([b"1:a", b"1:b"] if comes else [])
+        front.socket.close()
+        await task
+        front.close()
+
+    run(test())

@@ -9,14 +9,17 @@ import pytest
 from cloister.kit import KitError
 from cloister.kit.guest_init import build_init
 from cloister.kit.kernel import check_configuration, kernel_configuration
-from cloister.kit.toolchain import reproducible_environment, run_tool
-from cloister.places import current_places
+from cloister.kit.toolchain import missing_tools, reproducible_environment, run_tool, tool_prefix
+from cloister.places import current_places, own_architecture
 
 
 @pytest.fixture(scope="module")
 def source() -> Path:
     """Return the kernel source that the kit was built from."""
-    trees = [path.parent.parent for path in current_places().cache.glob("build/x86_64-*/linux/usr/include")]
+    trees = [
+        path.parent.parent
+        for path in current_places().cache.glob(f"build/{own_architecture()}-*/linux/usr/include")
+    ]
     if not trees or shutil.which("gcc") is None:
         pytest.skip("no kernel source in the cache: the kit in use was imported, not built here")
     return trees[0]
@@ -28,13 +31,13 @@ def test_two_builds_in_different_directories_are_the_same_bytes(source: Path, tm
     for directory in (near, far):
         directory.mkdir(parents=True)
         shutil.copytree(source / "tools/include/nolibc", directory / "nolibc")
-        build_init(directory / "nolibc", source / "usr/include", directory / "init")
+        build_init(directory / "nolibc", source / "usr/include", directory / "init", own_architecture())
     assert (near / "init").read_bytes() == (far / "init").read_bytes()
 
 
 def test_the_init_is_static_small_and_names_no_path(source: Path, tmp_path: Path) -> None:
     """No interpreter, no dynamic section, no writable and executable segment, no trace of this host."""
-    build_init(source / "tools/include/nolibc", source / "usr/include", tmp_path / "init")
+    build_init(source / "tools/include/nolibc", source / "usr/include", tmp_path / "init", own_architecture())
     image = (tmp_path / "init").read_bytes()
     assert len(image) < 32 << 10
     offset, size, count = (*struct.unpack_from("<Q", image, 32), *struct.unpack_from("<HH", image, 54))
@@ -96,15 +99,28 @@ def test_a_kernel_configuration_that_lost_a_line_is_refused() -> None:
         check_configuration(wanted, "CONFIG_NSM=y\nCONFIG_MODULES=y\n")
 
 
-def test_the_guest_kernel_leaves_out_what_an_enclave_must_not_have() -> None:
+@pytest.mark.parametrize(("host", "prefix"), [("x86_64", ""), ("aarch64", "x86_64-linux-gnu-")])
+def test_another_architecture_is_compiled_by_the_cross_compiler(
+    monkeypatch: pytest.MonkeyPatch, host: str, prefix: str
+) -> None:
+    """The kit of either architecture is built on hosts of either, and what is missing is named."""
+    monkeypatch.setattr("cloister.kit.toolchain.own_architecture", lambda: host)
+    monkeypatch.setattr("shutil.which", lambda name: None if "linux-gnu" in name else f"/usr/bin/{name}")
+    assert tool_prefix("x86_64") == prefix
+    assert missing_tools("x86_64") == ([f"{prefix}gcc", f"{prefix}ld"] if prefix else [])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "own"),
+    [
+        ("x86_64", ["CONFIG_PVH", "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES", "CONFIG_SERIAL_8250_CONSOLE"]),
+        ("aarch64", ["CONFIG_VIRTIO_CONSOLE", "CONFIG_RANDOMIZE_BASE", "CONFIG_RTC_DRV_PL031"]),
+    ],
+)
+def test_the_guest_kernel_leaves_out_what_an_enclave_must_not_have(architecture: str, own: list[str]) -> None:
     """The shipped configuration asks for the devices of an enclave and for no others."""
-    lines = kernel_configuration("x86_64").splitlines()
-    for wanted in (
-        "CONFIG_PVH",
-        "CONFIG_NSM",
-        "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES",
-        "CONFIG_VIRTIO_VSOCKETS",
-    ):
+    lines = kernel_configuration(architecture).splitlines()
+    for wanted in ("CONFIG_NSM", "CONFIG_VIRTIO_VSOCKETS", *own):
         assert f"{wanted}=y" in lines
     for unwanted in (
         "PCI",

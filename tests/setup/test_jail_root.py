@@ -49,8 +49,8 @@ def unpacked(tmp_path: Path) -> Path:
 def make(places: Places, unpacked: Path) -> JailRoot:
     """Assemble and install a root from the unpacked tree."""
     with module._scratch_in(places.jails) as scratch:
-        module._assemble(unpacked, unpacked / "usr/bin/qemu-system-x86_64", scratch / "root")
-        return module._install(places, scratch / "root", "test")
+        module._assemble(unpacked, unpacked / "usr/bin/qemu-system-x86_64", scratch / "root", "x86_64")
+        return module._install(places, scratch / "root", "test", "x86_64")
 
 
 def test_only_what_the_emulator_needs_is_there_and_nothing_can_be_written(
@@ -78,7 +78,7 @@ def test_the_same_content_has_the_same_name(places: Places, unpacked: Path, tmp_
     for each in (places, elsewhere):
         each.jails.mkdir(parents=True)
     assert make(places, unpacked).digest == make(places, unpacked).digest == make(elsewhere, unpacked).digest
-    assert open_jail_root(places, check=True) == open_jail_root(places)
+    assert open_jail_root(places, "x86_64", check=True) == open_jail_root(places, "x86_64")
 
 
 def test_damage_is_noticed(places: Places, unpacked: Path) -> None:
@@ -88,22 +88,24 @@ def test_damage_is_noticed(places: Places, unpacked: Path) -> None:
     firmware = root.directory / "usr/share/qemu/qboot.rom"
     firmware.chmod(0o644)
     firmware.write_text("QBOOT.ROM")
-    assert open_jail_root(places) is not None
-    assert open_jail_root(places, check=True) is None
+    assert open_jail_root(places, "x86_64") is not None
+    assert open_jail_root(places, "x86_64", check=True) is None
     firmware.parent.chmod(0o755)
     firmware.unlink()
-    assert open_jail_root(places) is None
+    assert open_jail_root(places, "x86_64") is None
     root = make(places, unpacked)
     manifest = root.directory.with_suffix(".json")
     manifest.write_text(manifest.read_text().replace("test", "tost"))
-    assert open_jail_root(places) is None
+    assert open_jail_root(places, "x86_64") is None
 
 
 def test_what_is_whole_is_not_made_again(places: Places, unpacked: Path) -> None:
     """A second run needs neither network nor time."""
     places.jails.mkdir(parents=True)
     root = make(places, unpacked)
-    again = ensure_jail_root(places, offline=True, progress=lambda *_: pytest.fail("there is nothing to do"))
+    again = ensure_jail_root(
+        places, "x86_64", offline=True, progress=lambda *_: pytest.fail("there is nothing to do")
+    )
     assert again == root
 
 
@@ -111,10 +113,10 @@ def test_without_a_known_release_the_error_says_what_to_install(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a new QEMU nor backports: one sentence, and nothing left behind."""
-    monkeypatch.setattr(module, "_host_emulator", lambda: None)
+    monkeypatch.setattr(module, "_host_emulator", lambda _: None)
     monkeypatch.setattr(module, "read_os_release", lambda: {"VERSION_CODENAME": "noble"})
     with pytest.raises(JailRootError, match=r"no QEMU 10\.2 .* release 'noble': install one"):
-        ensure_jail_root(places, offline=True, progress=lambda *_: None)
+        ensure_jail_root(places, "x86_64", offline=True, progress=lambda *_: None)
     assert [path.name for path in places.jails.iterdir()] == ["lock"]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cloister.cli.main import main
-from cloister.places import Places
+from cloister.kit import ARCHITECTURES
+from cloister.places import Places, own_architecture
 from cloister.setup import Finding, SystemPackagesError, Wishes, examine, missing_packages, setup_steps
 from cloister.setup import system_packages as module
 
@@ -44,6 +45,37 @@ def test_on_an_empty_host_everything_missing_is_named_with_its_cure(places: Plac
     assert findings["python"].ok
     assert all(finding.fix or finding.ok for finding in findings.values())
     assert all("\n" not in finding.found for finding in findings.values())
+
+
+def test_the_other_architecture_is_looked_at_but_not_needed(places: Places) -> None:
+    """One finding for all that its enclaves need, with the command that prepares them."""
+    other = next(name for name in ARCHITECTURES if name != own_architecture())
+    finding = by_name(places)[f"{other} enclaves"]
+    assert not finding.ok
+    assert not finding.needed
+    assert finding.fix == f"run 'cloister setup --arch {other}'"
+
+
+def test_the_cross_compiler_is_needed_for_the_other_architecture_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever prepares only the host's own enclaves is spared it."""
+    monkeypatch.setattr("cloister.setup.system_packages._search_path", lambda: "")
+    monkeypatch.setattr("cloister.setup.system_packages.own_architecture", lambda: "aarch64")
+    assert "gcc-x86-64-linux-gnu" not in missing_packages(building=True, architectures=["aarch64"])
+    assert "gcc-x86-64-linux-gnu" in missing_packages(building=False, architectures=["aarch64", "x86_64"])
+
+
+def test_setup_steps_of_the_other_architecture_come_last(places: Places) -> None:
+    """By default there are none; asked for, they follow what every enclave needs."""
+    other = next(name for name in ARCHITECTURES if name != own_architecture())
+    plain = [step.title for step in setup_steps(places, Wishes())]
+    both = [step.title for step in setup_steps(places, Wishes(architectures=ARCHITECTURES))]
+    assert not [title for title in plain if other in title]
+    assert both == [
+        *plain,
+        *(f"{what} for {other}" for what in ("jail root with QEMU", "guest kit", "accelerator")),
+    ]
 
 
 def test_examining_changes_nothing(places: Places, tmp_path: Path) -> None:

@@ -109,8 +109,7 @@ def test_production_mode_says_where_to_look() -> None:
         ),
         (b"Kernel panic - not syncing: Fatal exception", "panic", "'Fatal exception'."),
         (
-            b"Could not open /env file: No such file or directory\r\n"
-            b"Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
+            b"Could not open /env file\r\nKernel panic - not syncing: Attempted to kill init! exitcode=0x0b",
             "init-failed",
             "--memory",
         ),

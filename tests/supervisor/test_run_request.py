@@ -8,10 +8,10 @@ from cloister.control import EnclaveFailure
 from cloister.supervisor import RunRequest
 from cloister.supervisor.request import (
     boot_seconds,
-    check_available,
+    check_cpus,
     check_memory,
     check_startable,
-    choose_cpus,
+    memory_failure,
     open_image,
 )
 
@@ -38,19 +38,37 @@ def test_name_is_the_files_without_its_suffixes() -> None:
     assert request(name="mine").wanted_name == "mine"
 
 
-def test_cpus_are_taken_from_the_top_of_the_pool() -> None:
-    """A count takes the highest ids, which leaves CPU 0 to the host where it can; ids are taken as given."""
-    assert choose_cpus(request(), {0, 1, 2, 3}) == (2, 3)
-    assert choose_cpus(request(), {0, 1}) == (0, 1)
-    assert choose_cpus(request(cpu_count=None, cpu_ids=(3, 1)), {0, 1, 2, 3}) == (3, 1)
-    assert choose_cpus(request(cpu_count=0), {0}) == ()
+def failure_of(request_: RunRequest, pool: set[int]) -> EnclaveFailure:
+    """Return how a request for CPUs is refused."""
+    with pytest.raises(EnclaveFailure) as refused:
+        check_cpus(request_, pool)
+    return refused.value
 
 
-def test_impossible_cpus_are_refused() -> None:
-    """Twice the same CPU is E20, an unknown one E21, too many E22."""
-    assert code_of(choose_cpus, request(cpu_count=None, cpu_ids=(1, 1)), {0, 1}) == "E20"
-    assert code_of(choose_cpus, request(cpu_count=None, cpu_ids=(7,)), {0, 1}) == "E21"
-    assert code_of(choose_cpus, request(cpu_count=3), {0, 1}) == "E22"
+def test_impossible_cpus_are_refused_in_nitro_clis_words() -> None:
+    """Twice the same CPU is E20, an unknown one E21, too many E22; the texts are those of nitro-cli."""
+    check_cpus(request(cpu_count=None, cpu_ids=(3, 1)), {1, 3})
+    check_cpus(request(), {1, 3})
+    check_cpus(request(cpu_count=0), set())
+    twice = failure_of(request(cpu_count=None, cpu_ids=(1, 3, 1)), {3})
+    assert (twice.code, twice.message) == (
+        "E20",
+        "Invalid CPU configuration. User provided `cpu-ids` contains same CPU(s) (CPU(s) 1) multiple times.",
+    )
+    absent = failure_of(request(cpu_count=None, cpu_ids=(9, 7, 1)), {0, 1})
+    assert absent.code == "E21"
+    assert absent.message == (
+        "No such CPU available in the pool. User provided `cpu-ids` contains CPU 7, which is not available "
+        "in the pool.\nYou can add a specific CPU to the CPU pool by editing the `cpu_pool` value from "
+        "'/etc/nitro_enclaves/allocator.yaml' and then enable the nitro-enclaves-allocator.service."
+    )
+    many = failure_of(request(cpu_count=3), {0, 1})
+    assert many.code == "E22"
+    assert many.message == (
+        "Insufficient CPUs available in the pool. User provided `cpu-count` is 3, which is more than the "
+        "configured CPU pool size.\nYou can increase the CPU pool size by editing the `cpu_count` value from "
+        "'/etc/nitro_enclaves/allocator.yaml' and then enable the nitro-enclaves-allocator.service."
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,11 +83,26 @@ def test_memory_is_four_times_the_image(memory: int, size: int, fits: bool) -> N
         assert code_of(check_memory, memory, size) == "E26"
 
 
-def test_memory_must_be_there() -> None:
-    """More memory than the host has available is E27."""
-    meminfo = "MemTotal: 4194304 kB\nMemAvailable: 1048576 kB\n"
-    check_available(1024, meminfo)
-    assert code_of(check_available, 1025, meminfo) == "E27"
+def test_too_little_memory_names_the_minimum() -> None:
+    """The minimum told is nitro-cli's: four times the image, in whole MiB."""
+    with pytest.raises(EnclaveFailure) as refused:
+        check_memory(3, MIB + 1)
+    assert refused.value.message == (
+        "Insufficient memory requested. User provided `memory` is 3 MB, but based on the EIF file size, the "
+        "minimum memory should be 8 MB"
+    )
+
+
+def test_memory_that_is_not_there_is_told_in_nitro_clis_words() -> None:
+    """E27 says what nitro-cli says, and below it what is left."""
+    failure = memory_failure(3072, "The pool has 512 of its 512 MiB left, not 3072 MiB.")
+    assert failure.code == "E27"
+    assert failure.message == (
+        "Insufficient memory available. User provided `memory` is 3072 MB, which is more than the available "
+        "hugepage memory.\nYou can increase the available memory by editing the `memory_mib` value from "
+        "'/etc/nitro_enclaves/allocator.yaml' and then restart the nitro-enclaves-allocator.service.\n"
+        "The pool has 512 of its 512 MiB left, not 3072 MiB."
+    )
 
 
 def test_hypervisor_refuses_at_start() -> None:

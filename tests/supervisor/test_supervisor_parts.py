@@ -234,14 +234,15 @@ def test_control_socket_describes_and_keeps_who_wants_the_end(tmp_path: Path) ->
 
 
 def test_log_lines_stay_lines(tmp_path: Path) -> None:
-    """Whatever a guest gets into a message is one line of nitro-cli's format, in the log and in the record."""
+    """Whatever a guest gets into a message is one line of nitro-cli's format, in log and record."""
     journal = Journal(tmp_path)
     journal.write("WARN", "not named yet")
     recorded: list[bytes] = []
     journal.name("1a2b", recorded.append)
     journal.write("INFO", "one\ntwo\x1b[31m\udc80" + "x" * 5000)
     first, second = (tmp_path / "nitro_enclaves.log").read_text().splitlines()
-    form = r"\[enc-{}:[0-9]+\]\[{}\]\[[0-9-]{{10}}T[0-9:]{{8}}\.[0-9]{{3}}Z\]\[test_supervisor_parts\.py:[0-9]+\] {}"
+    time = r"[0-9-]{{10}}T[0-9:]{{8}}\.[0-9]{{3}}Z"
+    form = rf"\[enc-{{}}:[0-9]+\]\[{{}}\]\[{time}\]\[test_supervisor_parts\.py:[0-9]+\] {{}}"
     assert re.fullmatch(form.format("xxxxxxx", "WARN", "not named yet"), first)
     assert re.fullmatch(form.format("1a2b", "INFO", r"one two \[31m x+"), second)
     assert len(second) < 2200

@@ -2,26 +2,17 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cloister.build import Recipe, build_image
-from cloister.flight import find_record
-from cloister.kit import KitMissingError, find_kit
+from cloister.flight import find_record, read_console
 from cloister.measure import Measurements
-from cloister.places import current_places
-from cloister.trust import initialise
-from cloister.vmm import JailMissingError, find_jail
+from simulators.nitro_host import INSTANCE, NitroHost, is_alive, process_tree, wait_until
 
 pytestmark = pytest.mark.vm
 
@@ -40,87 +31,25 @@ int main(int argc, char **argv)
     }
 }
 """
-INSTANCE = "i-0123456789abcdef0"
 
 
 @dataclass(frozen=True)
-class Host:
+class Host(NitroHost):
     """One user's directories and images."""
 
-    environment: dict[str, str]
-    run_directory: Path
-    logs: Path
     hello: Path
     leaving: Path
     """An image whose program exits with 7."""
     measurements: Measurements
 
-    def cli(self, *words: str | Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run nitro-cli and insist on its exit code."""
-        command = [sys.executable, "-m", "cloister.cli.nitro.main", *map(str, words)]
-        done = subprocess.run(
-            command,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done
-
-    def start(self, *words: str | Path, image: Path | None = None, memory: int = 128) -> dict[str, Any]:
-        """Start an enclave and return its description."""
-        done = self.cli(
-            "run-enclave",
-            "--cpu-count",
-            "1",
-            "--memory",
-            str(memory),
-            "--eif-path",
-            image or self.hello,
-            *words,
-        )
-        description: dict[str, Any] = json.loads(done.stdout)
-        return description
-
-    def describe(self, *words: str) -> list[dict[str, Any]]:
-        """Return what describe-enclaves prints."""
-        enclaves: list[dict[str, Any]] = json.loads(self.cli("describe-enclaves", *words).stdout)
-        return enclaves
-
-    def left(self) -> list[str]:
-        """Return what should not be there when no enclave runs; locks and empty directories may stay."""
-        paths = self.run_directory.rglob("*")
-        return sorted(str(path) for path in paths if not path.is_dir() and path.name != ".lock")
-
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Host:
     """Build two images and a root of trust."""
-    try:
-        kit = find_kit(current_places())
-        find_jail(current_places())
-    except (KitMissingError, JailMissingError) as error:
-        pytest.skip(f"{error}")
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is absent: the guest's program is compiled here")
-    top = tmp_path_factory.mktemp("host")
-    source, root = top / "hello.c", top / "root"
-    source.write_text(HELLO)
-    (root / "bin").mkdir(parents=True)
-    subprocess.run(["gcc", "-static", "-O2", "-o", root / "bin/hello", source], check=True)
-    images = {"hello": ["/bin/hello"], "leaving": ["/bin/hello", "exit", "7"]}
-    measured = {
-        name: build_image(root, top / f"{name}.eif", kit=kit, recipe=Recipe(cmd=cmd, name=name))
-        for name, cmd in images.items()
-    }
-    state, run, logs = top / "state", top / "run", top / "logs"
-    initialise(state / "cloister/pki", region="local", instance_id=INSTANCE, now=datetime.now(UTC))
-    environment = os.environ | {
-        "XDG_STATE_HOME": str(state), "NITRO_CLI_SOCKETS_PATH": str(run), "NITRO_CLI_LOGS_PATH": str(logs),
-    }  # fmt: skip
-    return Host(environment, run, logs, top / "hello.eif", top / "leaving.eif", measured["hello"])
+    host = NitroHost.make(tmp_path_factory.mktemp("host"))
+    hello, measurements = host.build("hello", HELLO, ["/bin/hello"])
+    leaving, _ = host.build("leaving", HELLO, ["/bin/leaving", "exit", "7"])
+    return Host(host.top, host.environment, hello, leaving, measurements)
 
 
 @pytest.fixture
@@ -133,32 +62,9 @@ def host(built: Host) -> Iterator[Host]:
     assert built.left() == []
 
 
-def process_tree(pid: int) -> list[int]:
-    """Return a process and its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(descendant for child in children for descendant in process_tree(int(child)))]
-
-
-def is_alive(pid: int) -> bool:
-    """Say whether a process runs; one that only waits to be reaped does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for something that has to come true soon."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-
-
 def test_debug_enclave_runs_shows_its_console_and_ends_without_trace(host: Host) -> None:
     """A debug enclave boots, is described, shows its output from the start, and is gone when terminated."""
-    enclave = host.start("--debug-mode")
+    enclave = host.start(host.hello, "--debug-mode")
     assert list(enclave) == [
         "EnclaveName", "EnclaveID", "ProcessID", "EnclaveCID", "NumberOfCPUs", "CPUIDs", "MemoryMiB",
     ]  # fmt: skip
@@ -179,11 +85,15 @@ def test_debug_enclave_runs_shows_its_console_and_ends_without_trace(host: Host)
     assert f"Successfully terminated enclave {enclave['EnclaveID']}." in ended.stderr
     assert not [pid for pid in processes if is_alive(pid)]
     assert host.left() == []
+    record = find_record(host.logs, enclave["EnclaveID"])
+    assert (record.cause, record.exit_code) == ("terminated", 0)
+    assert record.measurements == host.measurements.to_json()
+    assert b"Hello from the enclave side! 0" in read_console(record)
 
 
 def test_production_enclave_has_no_console(host: Host) -> None:
     """Without --debug-mode there is no console socket and console fails with E44."""
-    enclave = host.start()
+    enclave = host.start(host.hello)
     (described,) = host.describe("--metadata")
     assert described["Flags"] == "NONE"
     assert described["ImageName"] == "hello"
@@ -195,8 +105,7 @@ def test_production_enclave_has_no_console(host: Host) -> None:
 
 def test_two_enclaves_at_once(host: Host) -> None:
     """Two enclaves started together get their own names, CIDs and ids; ending one leaves the other."""
-    words = ["run-enclave", "--cpu-count", "1", "--memory", "128", "--eif-path", str(host.hello)]
-    command = [sys.executable, "-m", "cloister.cli.nitro.main", *words]
+    command = host.command(*host.run_words(host.hello))
     started = [
         subprocess.Popen(command, env=host.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         for _ in range(2)
@@ -206,16 +115,15 @@ def test_two_enclaves_at_once(host: Host) -> None:
     assert first["EnclaveCID"] != second["EnclaveCID"]
     host.cli("terminate-enclave", "--enclave-id", first["EnclaveID"])
     assert [enclave["EnclaveID"] for enclave in host.describe()] == [second["EnclaveID"]]
+    os.kill(second["ProcessID"], signal.SIGTERM)
+    wait_until(lambda: not is_alive(second["ProcessID"]))
+    record = find_record(host.logs, second["EnclaveID"])
+    assert record.reason == "The supervisor was told to end by SIGTERM."
 
 
 def test_program_that_ends_ends_its_enclave(host: Host) -> None:
     """When the program exits, the enclave vanishes, its status is in the log, its console is complete."""
-    command = [sys.executable, "-m", "cloister.cli.nitro.main", "run-enclave", "--cpu-count", "1", "--memory",
-               "128", "--eif-path", str(host.leaving), "--attach-console"]  # fmt: skip
-    done = subprocess.run(
-        command, env=host.environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = host.cli(*host.run_words(host.leaving, "--attach-console"))
     assert "Hello from the enclave side! 0" in done.stdout
     enclave = json.loads(done.stdout[: done.stdout.index("\n}") + 2])
     wait_until(lambda: not is_alive(enclave["ProcessID"]))
@@ -225,23 +133,36 @@ def test_program_that_ends_ends_its_enclave(host: Host) -> None:
     assert record.exit_code == 7
 
 
-@pytest.mark.parametrize("victim", ["QEMU", "bubblewrap", "supervisor"])
-def test_killed_process_ends_the_enclave_cleanly(host: Host, victim: str) -> None:
-    """Whichever process of an enclave is killed, the others follow and nothing stays behind."""
-    enclave = host.start()
+@pytest.mark.parametrize(
+    ("victim", "cause", "words"),
+    [
+        ("QEMU", "machine-killed", "QEMU was killed by SIGKILL (9)"),
+        ("bubblewrap", "machine-killed", "QEMU's jail, was killed by SIGKILL (9)"),
+        ("supervisor", "supervisor-killed", "supervisor was killed"),
+    ],
+)
+def test_killed_process_ends_the_enclave_cleanly(host: Host, victim: str, cause: str, words: str) -> None:
+    """Whichever process of an enclave is killed, the others follow, nothing stays, and the record tells."""
+    enclave = host.start(host.hello)
     processes = process_tree(enclave["ProcessID"])
     os.kill(processes[["supervisor", "bubblewrap", "QEMU"].index(victim)], signal.SIGKILL)
-    wait_until(lambda: not any(is_alive(pid) for pid in processes), 3)
+    wait_until(lambda: not any(is_alive(pid) for pid in processes), 2)
     assert host.describe() == []
+    record = find_record(host.logs, enclave["EnclaveID"])
+    assert record.cause == cause
+    assert record.reason is not None
+    assert words in record.reason
+    assert record.is_over
 
 
 def test_enclave_ends_when_its_socket_is_deleted(host: Host) -> None:
     """An enclave that cannot be reached any more ends, as under nitro-cli."""
-    enclave = host.start()
+    enclave = host.start(host.hello)
     processes = process_tree(enclave["ProcessID"])
     slot = enclave["EnclaveID"].partition("-enc")[2]
     (host.run_directory / f"{slot}.sock").unlink()
     wait_until(lambda: not any(is_alive(pid) for pid in processes), 6)
+    assert find_record(host.logs, enclave["EnclaveID"]).cause == "socket-removed"
 
 
 def test_bad_images_are_refused_and_leave_nothing(host: Host, tmp_path: Path) -> None:
@@ -298,7 +219,7 @@ def test_host_without_set_up_says_what_to_do(host: Host, tmp_path: Path, variabl
 
 def test_taken_cid_is_refused(host: Host) -> None:
     """A CID belongs to one enclave at a time."""
-    host.start("--enclave-cid", "77")
+    host.start(host.hello, "--enclave-cid", "77")
     refused = host.cli(
         "run-enclave", "--cpu-count", "1", "--memory", "128", "--eif-path", host.hello, "--enclave-cid", "77",
         code=39,

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 import struct
@@ -147,12 +148,14 @@ async def boot(
 
     async def serve(port: int, ours: socket.socket) -> None:
         with ours:
-            got = await loop.sock_recv(ours, 8)
+            got = await loop.sock_recv(ours, 1024)
             if port == 9000:
                 outcome.heartbeats.append(got)
                 await loop.sock_sendall(ours, got)
-            else:
-                outcome.status.append(got)
+                return
+            while more := await loop.sock_recv(ours, 1024):
+                got += more
+            outcome.status.append(got)
 
     def dial(cid: int, port: int) -> socket.socket:
         if cid != 3 or not answer or port not in (9000, 9001):
@@ -246,10 +249,12 @@ def test_every_failure_says_what_is_wrong(  # noqa: PLR0917 -- fixtures and para
     kit: Kit, jail: Jail, program: bytes, memory_files: list[int],
     files: dict[str, bytes], status: int | None, words: str,
 ) -> None:  # fmt: skip
-    """A readable line on the console, the wait status if there was a program, and an end at once."""
+    """A readable line on the console, and the parent is told the wait status, or why there is no program."""
     seen = asyncio.run(boot(kit, jail, ramdisk(kit, program, **files), memory_files))
-    assert words in seen.console
-    assert seen.status == ([] if status is None else [b"EXIT" + struct.pack("<I", status)])
+    line = next(line for line in seen.console.splitlines() if words in line)
+    reason = re.sub(r" \(errno \d+\)$", "", line.removeprefix("cloister init: "))
+    told = b"FAIL" + reason.encode() if status is None else b"EXIT" + struct.pack("<I", status)
+    assert seen.status == [told]
     assert "Kernel panic" not in seen.console
 
 

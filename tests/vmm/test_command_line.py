@@ -4,10 +4,8 @@ import pytest
 
 from cloister.vmm import MachineConfig, MachineError, command_line, jail_command_line
 
-MACHINE = (
-    "microvm,acpi=off,pcie=off,rtc=on,usb=off,graphics=off,"
-    "mem-merge=off,dump-guest-core=off,memory-backend=ram"
-)
+SHARED = "mem-merge=off,dump-guest-core=off,memory-backend=ram"
+MACHINE = f"microvm,acpi=off,pcie=off,rtc=on,usb=off,graphics=off,{SHARED}"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
@@ -22,8 +20,8 @@ def config(**changes: int | str | None) -> MachineConfig:
 def test_production_machine() -> None:
     """A production machine has two vhost-user devices and a UART that goes nowhere."""
     assert command_line(config()) == [
-        "/usr/bin/qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-M", MACHINE,
+        "/usr/bin/qemu-system-x86_64", "-name", "enclave,debug-threads=on",
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", MACHINE,
         "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
         "-m", "512M",
         "-object",
@@ -73,10 +71,37 @@ def test_impossible_machine_is_refused(changes: dict[str, int | str], says: str)
         config(**changes)
 
 
-def test_foreign_architecture_is_refused() -> None:
-    """Only x86_64 machines can be started so far, and the message says so."""
-    with pytest.raises(MachineError, match="got aarch64"):
-        command_line(config(architecture="aarch64"))
+def test_aarch64_machine() -> None:
+    """A production machine of aarch64 has as many transports as devices, and no console but the sink."""
+    assert command_line(config(architecture="aarch64", cmdline="panic=-1")) == [
+        "/usr/bin/qemu-system-aarch64", "-name", "enclave,debug-threads=on",
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-M", f"virt,acpi=off,gic-version=max,its=off,usb=off,graphics=off,{SHARED},virtio-mmio-transports=2",
+        "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+        "-m", "512M",
+        "-object",
+        "memory-backend-file,id=ram,size=512M,mem-path=/proc/self/fd/4,share=on,merge=off,dump=off",
+        "-kernel", "/proc/self/fd/5", "-initrd", "/proc/self/fd/6",
+        "-append", "panic=-1",
+        "-global", "virtio-mmio.force-legacy=false",
+        "-chardev", "socket,id=vsock,fd=7", "-device", "vhost-user-vsock-device,chardev=vsock",
+        "-chardev", "socket,id=nsm,fd=8",
+        "-device", "vhost-user-test-device,chardev=nsm,virtio-id=33,num_vqs=1,vq_size=2,config_size=0",
+        "-serial", "null",
+        "-sandbox", SANDBOX,
+    ]  # fmt: skip
+
+
+def test_aarch64_debug_machine_has_a_virtio_console() -> None:
+    """Debug mode adds one device and names it to the kernel, after what is measured."""
+    words = command_line(config(architecture="aarch64", cmdline="reboot=k console=ttyS0", console_fd=9))
+    assert words[words.index("-append") + 1] == "reboot=k console=ttyS0 console=hvc0"
+    assert words[words.index("-M") + 1].endswith(",virtio-mmio-transports=3")
+    assert words[words.index("-add-fd") :] == [
+        "-add-fd", "fd=9,set=2", "-chardev", "file,id=console,path=/dev/fdset/2,append=on",
+        "-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=console",
+        "-serial", "null", "-sandbox", SANDBOX,
+    ]  # fmt: skip
 
 
 def test_jail_shares_nothing() -> None:

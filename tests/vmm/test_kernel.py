@@ -1,5 +1,6 @@
 """Unpacking kernels on the host."""
 
+import bz2
 import gzip
 import lzma
 import struct
@@ -38,6 +39,7 @@ def legacy_lz4(raw: bytes) -> bytes:
 
 ELF = make_elf()
 BIG_ELF = make_elf(size=(8 << 20) + 12345)
+SIZE = struct.pack("<I", len(ELF))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,9 @@ BIG_ELF = make_elf(size=(8 << 20) + 12345)
         pytest.param(legacy_lz4(ELF), ELF, id="lz4"),
         pytest.param(legacy_lz4(BIG_ELF), BIG_ELF, id="lz4 of two blocks"),
         pytest.param(gzip.compress(ELF), ELF, id="gzip"),
-        pytest.param(lzma.compress(ELF) + struct.pack("<I", len(ELF)), ELF, id="xz"),
+        pytest.param(lzma.compress(ELF) + SIZE, ELF, id="xz"),
+        pytest.param(lzma.compress(ELF, lzma.FORMAT_ALONE) + SIZE, ELF, id="lzma"),
+        pytest.param(bz2.compress(ELF) + SIZE, ELF, id="bzip2"),
     ],
 )
 def test_packed_elf_comes_out_whole(payload: bytes, elf: bytes) -> None:
@@ -69,6 +73,9 @@ LZ4 = legacy_lz4(ELF)
         pytest.param(make_bzimage(LZ4[:-4] + b"\xff\xff\xff\xff"), id="claims 4 GiB"),
         pytest.param(make_bzimage(legacy_lz4(make_elf(note=17))), id="without PVH"),
         pytest.param(make_bzimage(gzip.compress(ELF)[:-12]), id="gzip cut short"),
+        pytest.param(make_bzimage(b"\xfd7zXZ\x00" + bytes(60) + SIZE), id="no xz after all"),
+        pytest.param(make_bzimage(b"\x5d\x00\x00" + b"\xff" * 60 + SIZE), id="no lzma after all"),
+        pytest.param(make_bzimage(b"BZh9" + bytes(60) + SIZE), id="no bzip2 after all"),
     ],
 )
 def test_what_cannot_be_unpacked_boots_as_it_is(image: bytes) -> None:

@@ -1,5 +1,6 @@
 """What a machine's starter hears from bubblewrap."""
 
+import asyncio
 import os
 import select
 import signal
@@ -8,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from cloister.vmm.machine import _prepare, _read_to_end
+from cloister.vmm.machine import Machine, _prepare, _read_to_end
 
 
 def test_information_that_comes_in_pieces_is_read_whole() -> None:
@@ -40,34 +41,43 @@ def test_silence_is_waited_for_no_longer_than_allowed() -> None:
         os.close(theirs)
 
 
-def start_and_hang(told: int) -> None:
-    """Start a process with a child of its own as a machine is started, tell their numbers, and hang."""
-    read, write = os.pipe()
-    process = subprocess.Popen(
-        ["sh", "-c", "sleep 100 & echo $! $$; exec sleep 100"],
-        stdin=read,
-        stdout=told,
-        process_group=0,
-        preexec_fn=_prepare(None, Path("/")),
-    )
-    os.close(read)
-    process.wait()
-    os.close(write)
-
-
-def test_nothing_outlives_a_killed_starter() -> None:
-    """When the starter is killed, the kernel kills what it started and that process's child too."""
+def test_a_jail_does_not_outlive_its_killed_starter() -> None:
+    """When the starter is killed, the kernel kills what it has started."""
     hear, told = os.pipe()
     starter = os.fork()
     if starter == 0:
-        start_and_hang(told)
+        subprocess.run(
+            ["sh", "-c", "echo $$; exec sleep 100"],
+            stdout=told,
+            preexec_fn=_prepare(None, Path("/"), None),
+            check=False,
+        )
         os._exit(0)
     os.close(told)
-    processes = [os.pidfd_open(int(pid)) for pid in os.read(hear, 100).split()]
+    process = os.pidfd_open(int(os.read(hear, 100)))
     os.close(hear)
-    assert len(processes) == 2
     os.kill(starter, signal.SIGKILL)
     os.waitpid(starter, 0)
-    for process in processes:
-        assert select.select([process], [], [], 10)[0], "it still runs"
-        os.close(process)
+    assert select.select([process], [], [], 10)[0], "it still runs"
+    os.close(process)
+
+
+def test_a_jail_killed_at_its_start_takes_its_child_along() -> None:
+    """A child that bubblewrap has not told of, and that holds its standard error, is found by its group."""
+    info_read, info_write = os.pipe()
+    process = subprocess.Popen(
+        ["sh", "-c", "sleep 100 & echo $!; exec sleep 100"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    os.close(info_write)
+    assert process.stdout is not None
+    child = os.pidfd_open(int(process.stdout.readline()))
+    process.stdout.close()
+    machine = Machine(process, info_read)
+    process.kill()
+    assert asyncio.run(asyncio.wait_for(machine.wait(), 20)) == -signal.SIGKILL
+    assert select.select([child], [], [], 10)[0], "its child still runs"
+    os.close(child)
+    machine.close()

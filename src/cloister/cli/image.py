@@ -25,7 +25,7 @@ from cloister.build import (
     read_bounded,
 )
 from cloister.cli.nitro.describe_eif import describe
-from cloister.kit import Kit, choose_kit, find_kit
+from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
 from cloister.measure import Measurements, measure
 from cloister.places import current_places
 from cloister.rootfs import RECIPE_NAME, open_example
@@ -52,7 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="where the image goes"
     )
-    build.add_argument("--kit", metavar="DIGEST", help="guest kit to use; default: the one in use")
+    which = build.add_mutually_exclusive_group()
+    which.add_argument("--kit", metavar="DIGEST", help="guest kit to use; default: the one in use")
+    which.add_argument(
+        "--arch",
+        choices=ARCHITECTURES,
+        default="",
+        help="use the kit of this architecture; default: this host's",
+    )
     build.add_argument(
         "--cmd", metavar="COMMAND", help="what to run: shell words or a JSON array; replaces the image's CMD"
     )
@@ -89,7 +96,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    signer = load_signer(args)
+    usage_error: Callable[[str], None] = args.usage_error
+    if (args.signing_certificate is None) != (args.private_key is None):
+        usage_error("--signing-certificate and --private-key need each other")
+    signer = load_signer(args.signing_certificate, args.private_key)
     recipe = Recipe(
         cmd=None if args.cmd is None else parse_command(args.cmd),
         env=args.env,
@@ -100,9 +110,14 @@ def _build(args: argparse.Namespace) -> int:
         build_time=build_time_from(os.environ),
         build_tool_version=__version__,
     )
-    with terminable(), shown_progress() as progress, _assembled(args, recipe, progress) as (source, recipe):
+    kit = _kit(args.kit, args.arch)
+    with (
+        terminable(),
+        shown_progress() as progress,
+        _assembled(args, recipe, kit.architecture, progress) as (source, recipe),
+    ):
         measurements = build_image(
-            source, args.output, kit=_kit(args.kit), recipe=recipe, signer=signer, progress=progress
+            source, args.output, kit=kit, recipe=recipe, signer=signer, progress=progress
         )
     if args.json:
         print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
@@ -114,7 +129,7 @@ def _build(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _assembled(
-    args: argparse.Namespace, recipe: Recipe, progress: Progress | None
+    args: argparse.Namespace, recipe: Recipe, architecture: str, progress: Progress | None
 ) -> Iterator[tuple[str | Path, Recipe]]:
     """Assemble a directory that holds an enclave.toml; any other source is taken as it is."""
     directory = Path(args.source)
@@ -126,6 +141,7 @@ def _assembled(
         directory,
         offline=args.offline,
         update_lock=args.update_lock,
+        architecture=architecture,
         progress=lambda what: progress(what, 0, 0) if progress else None,
     ) as assembled:
         yield (
@@ -182,8 +198,10 @@ def _print_registers(measurements: Measurements) -> None:
         print(f"PCR{index}  {value.hex()}")
 
 
-def _kit(prefix: str | None) -> Kit:
-    return find_kit(current_places()) if prefix is None else choose_kit(current_places(), prefix)
+def _kit(prefix: str | None, architecture: str) -> Kit:
+    return (
+        find_kit(current_places(), architecture) if prefix is None else choose_kit(current_places(), prefix)
+    )
 
 
 def parse_command(text: str) -> list[str]:
@@ -207,14 +225,11 @@ def load_custom_metadata(path: Path | None) -> Any:
         raise BuildError(f"The metadata file {path} is not JSON: {error}.") from None
 
 
-def load_signer(args: argparse.Namespace) -> PemSigner | None:
-    """Read the certificate and key that a command names, if any; exits 2 for one without the other."""
-    usage_error: Callable[[str], None] = args.usage_error
-    if (args.signing_certificate is None) != (args.private_key is None):
-        usage_error("--signing-certificate and --private-key need each other")
-    if args.signing_certificate is None:
+def load_signer(certificate: str | Path | None, private_key: str | None) -> PemSigner | None:
+    """Read the certificate and key that a command names, if any; the command line has both or neither."""
+    if certificate is None or private_key is None:
         return None
-    return PemSigner.load(args.signing_certificate, Path(args.private_key), datetime.now(UTC))
+    return PemSigner.load(Path(certificate), Path(private_key), datetime.now(UTC))
 
 
 @contextmanager

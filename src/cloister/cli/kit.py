@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cloister.cli.progress import show_progress
 from cloister.kit import (
+    ARCHITECTURES,
     Kit,
     KitMissingError,
     build_kit,
@@ -16,7 +17,7 @@ from cloister.kit import (
     list_kits,
     use_kit,
 )
-from cloister.places import Places, current_places
+from cloister.places import Places, current_places, own_architecture
 
 HELP = """The guest kit: build it from the distribution's kernel source, move it between hosts, choose one.
 
@@ -28,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs."""
     verbs = parser.add_subparsers(dest="kit_verb", metavar="VERB", required=True)
     build = verbs.add_parser("build", help="build the kit from source and use it")
-    build.add_argument("--arch", choices=["x86_64"], default="x86_64", help="the enclave's architecture")
+    build.add_argument(
+        "--arch",
+        choices=ARCHITECTURES,
+        default=own_architecture(),
+        help="the enclaves' architecture (default: this host's)",
+    )
     build.add_argument("--offline", action="store_true", help="use only what is in the cache")
     verbs.add_parser("list", help="list the kits of this host")
     use = verbs.add_parser("use", help="make a kit the one in use")
@@ -82,7 +88,7 @@ def _chosen(places: Places, digest: str) -> Kit:
 
 def _list(places: Places) -> None:
     in_use = set()
-    for architecture in ("x86_64", "aarch64"):
+    for architecture in ARCHITECTURES:
         try:
             in_use.add(find_kit(places, architecture).digest)
         except KitMissingError:

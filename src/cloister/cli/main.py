@@ -22,7 +22,9 @@ VERBS = {
     "stop": "end enclaves",
     "top": "processor and memory use of each enclave, live",
     "attestation": "attestation documents: verify",
+    "inspect": "how well a running enclave is kept apart, measured from /proc",
     "kms": "the key service: serve it, read its decisions",
+    "explain": "nitro-cli's error codes: what they mean, and what to do about them on this host",
     "completion": "print a completion script for your shell",
 }
 

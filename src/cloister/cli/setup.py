@@ -6,6 +6,7 @@ import time
 
 from cloister.cli.progress import show_progress
 from cloister.errors import CloisterError
+from cloister.kit import ARCHITECTURES
 from cloister.places import current_places
 from cloister.setup import Wishes, setup_steps
 
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--region", default="us-east-1", help="the region in certificates (default: us-east-1)"
     )
+    parser.add_argument(
+        "--arch",
+        choices=[*ARCHITECTURES, "all"],
+        help="also prepare enclaves of this architecture (default: this host's alone)",
+    )
     parser.add_argument("--role-arn", metavar="ARN", help="the role this host has (PCR3; default: none)")
 
 
@@ -45,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         instance_id=args.instance_id,
         region=args.region,
         role_arn=args.role_arn,
+        architectures={None: (), "all": ARCHITECTURES}.get(args.arch, (args.arch,)),
     )
     steps = setup_steps(current_places(), wishes)
     begun = time.monotonic()

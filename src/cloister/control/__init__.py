@@ -4,6 +4,7 @@ Follows nitro-tools 1.6 in what a user sees; the wire is our own.
 """
 
 from cloister.control.client import NOT_PERMITTED, Answer, ask, ask_all, terminate
+from cloister.control.leftovers import mark_children
 from cloister.control.messages import (
     DESCRIBE,
     MAX_REPLY,
@@ -37,6 +38,7 @@ __all__ = [
     "ask_all",
     "decode_line",
     "encode_line",
+    "mark_children",
     "receive_line",
     "terminate",
 ]

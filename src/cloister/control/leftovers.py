@@ -1,4 +1,4 @@
-"""Removes what a killed supervisor left: record, socket, CIDs, and notes its death in the flight record.
+"""Removes what a killed supervisor left: processes, CIDs, and notes its death in the flight record.
 
 The vsock tree's layout and locks are those of DESIGN section 3: a CID whose lock can be had is nobody's.
 """
@@ -6,7 +6,8 @@ The vsock tree's layout and locks are those of DESIGN section 3: a CID whose loc
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,36 @@ from pathlib import Path
 from cloister.flight import FlightError, mark_supervisor_killed
 
 CONSOLE_PORT_OFFSET = 10000
+MARK = "CLOISTER_SLOT"
+"""What a supervisor's children carry in their environment; QEMU, once it is executed, has none."""
+
+
+def mark_children(slot: str) -> None:
+    """Let every process that this one starts from now on be known as the slot's."""
+    os.environ[MARK] = slot
+
+
+def kill_strays(slots: Collection[str]) -> None:
+    """Kill what dead supervisors have started and what did not become a machine that dies with them."""
+    marks = {f"{MARK}={slot}".encode() for slot in slots}
+    for name in os.listdir("/proc"):  # noqa: PTH208 -- names are numbers here
+        if name.isdecimal() and _is_marked(name, marks):
+            with suppress(OSError):
+                process = os.pidfd_open(int(name))
+                try:
+                    if _is_marked(name, marks):  # still the same process, now that it cannot be mistaken
+                        signal.pidfd_send_signal(process, signal.SIGKILL)
+                finally:
+                    os.close(process)
+
+
+def _is_marked(pid: str, marks: set[bytes]) -> bool:
+    """Say whether a process that this user may look into carries one of the marks."""
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return not marks.isdisjoint(environment.split(b"\0"))
 
 
 def free_claims(run: Path) -> None:

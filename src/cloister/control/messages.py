@@ -27,11 +27,15 @@ class ControlError(CloisterError):
 class EnclaveFailure(CloisterError):  # noqa: N818 -- it crosses processes: the error is what the command makes of it
     """What went wrong with an enclave, with nitro-cli's code for it."""
 
-    def __init__(self, code: str, message: str, *, action: str = "", subactions: Sequence[str] = ()) -> None:
+    def __init__(
+        self, code: str, message: str, *, action: str = "", subactions: Sequence[str] = (), where: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.action = action
         self.subactions = tuple(subactions)
+        self.where = where
+        """``file:line`` of its root in the supervisor, once it has crossed."""
 
 
 @dataclass(frozen=True, slots=True)

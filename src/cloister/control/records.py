@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from cloister.control.leftovers import free_claims, note_death
+from cloister.control.leftovers import free_claims, kill_strays, note_death
 from cloister.control.messages import ControlError
+from cloister.resources import sweep_dead_claims
 
 SOCKET: Final = ".sock"
 RECORD: Final = ".json"
@@ -126,10 +127,12 @@ class Register:
         """Return the enclaves whose supervisors live, oldest first; removes what dead ones left."""
         records, dead = self.survey()
         if dead:
+            kill_strays([name.removesuffix(RECORD).removeprefix(".") for name in dead])
             with suppress(ControlError), self.locked():
                 for name in dead:
                     self._bury(name)
             free_claims(self.run)
+            sweep_dead_claims(self.run)
         return records
 
     def survey(self) -> tuple[list[Record], list[str]]:

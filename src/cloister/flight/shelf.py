@@ -76,7 +76,7 @@ def read_events(record: FlightRecord) -> str:
 
 def ended_beyond(logs: Path, kept: int) -> list[Path]:
     """Return the directories of the oldest ended enclaves beyond so many; damaged records count as ended."""
-    directories = sorted(_directories(logs), key=_slot)
+    directories = sorted((path for path in _directories(logs) if _slot(path)), key=_slot)
     surplus = []
     for directory in directories[: max(0, len(directories) - kept)]:
         record = load_record(directory)

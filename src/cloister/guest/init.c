@@ -3,7 +3,7 @@
  * The first program of an enclave. It does what the init of AWS's enclaves does, in the same order: /dev and
  * the console, nsm.ko if the image brings one, heartbeat to CID 3 port 9000, /env and /cmd, /rootfs becomes /,
  * mounts, the program, reaping, reboot. Beyond that: loopback is up, /tmp may hold programs, cgroup v2,
- * optional /workdir and /user, the program's wait status goes to CID 3 port 9001, and whatever fails says so.
+ * optional /workdir and /user, and CID 3 port 9001 is told the program's wait status, or why there is no program.
  *
  * Freestanding: built with -include nolibc.h against the kernel's own tools/include/nolibc.
  */
@@ -216,8 +216,10 @@ int main(void)
 	set_signals(~0UL);
 	mount_or_fail("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755");
 	open_console();
+	begin_heartbeat();
 	load_nsm_module();
-	send_heartbeat();
+	raise_loopback();
+	finish_heartbeat();
 	load_lines("/env", env_text, env, 0);
 	if (load_lines("/cmd", cmd_text, cmd, 1) == 0)
 		fail("the image names no program: /cmd is empty", "", 0);
@@ -225,7 +227,6 @@ int main(void)
 	load_optional_line("/user", user_text, sizeof(user_text));
 	enter_rootfs();
 	mount_filesystems();
-	raise_loopback();
 	resolve_user(&who);
 	prepare_environment(&who);
 	enter_workdir();

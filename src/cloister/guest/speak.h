@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Saying what is wrong on the console, and ending the machine. */
+/* Saying what is wrong, on the console and to the parent, and ending the machine. */
 
 #define DRAIN_MS 1000
 
@@ -66,9 +66,22 @@ static __attribute__((noreturn)) void end_machine(void)
 		poll(NULL, 0, 1000);
 }
 
+#define MAX_REASON 512
+
+static void report_failure(const char *reason, int length);
+
 static __attribute__((noreturn)) void fail(const char *what, const char *which, int number)
 {
+	static char reason[MAX_REASON + 1];
+
 	say(what, which, number);
 	say("the program was not started; ending the enclave", "", 0);
+	strlcpy(reason, what, sizeof(reason));
+	strlcat(reason, which, sizeof(reason));
+	if (number) {
+		strlcat(reason, ": ", sizeof(reason));
+		strlcat(reason, describe(number), sizeof(reason));
+	}
+	report_failure(reason, strlen(reason));
 	end_machine();
 }

@@ -6,29 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cloister.kit.cmdline import CMDLINE
 from cloister.kit.guest_init import build_init
 from cloister.kit.kernel import (
     SOURCE_PACKAGE,
     KernelTree,
     build_kernel,
-    compiler_version,
     forget_other_trees,
     kernel_release,
     prepare_tree,
 )
 from cloister.kit.manifest import FILES, Kit, KitError, KitManifest
+from cloister.kit.origin import guest_sources
 from cloister.kit.store import digests_of, install_kit, new_kit_directory, use_kit
-from cloister.kit.toolchain import Progress, missing_tools, run_tool
+from cloister.kit.toolchain import Progress, compiler_version, missing_tools, run_tool
 from cloister.packages import Package, PackageSource, read_os_release
 from cloister.places import Places
 
 SUITES = {"bookworm": "trixie", "trixie": "trixie"}
 """Which release holds the kernel source, for each release of the host that we know."""
-
-CMDLINE = {
-    "x86_64": "reboot=t panic=-1 console=ttyS0 random.trust_bootloader=off no_timer_check",
-}
-"""reboot=t: a triple fault, the one reset that a machine without ACPI and keyboard controller always has."""
 
 
 def find_source(places: Places, *, offline: bool) -> tuple[PackageSource, Package]:
@@ -49,7 +45,7 @@ def build_kit(
     places: Places,
     *,
     progress: Progress,
-    architecture: str = "x86_64",
+    architecture: str,
     offline: bool = False,
     work: Path | None = None,
 ) -> Kit:
@@ -57,10 +53,11 @@ def build_kit(
 
     What an interrupted build left is used. Raises KitError or PackageError.
     """
-    missing = missing_tools()
+    missing = missing_tools(architecture)
     if missing:
         raise KitError(
-            f"building the guest kit needs {', '.join(missing)}: run 'cloister setup', or install them"
+            f"building the guest kit needs {', '.join(missing)}: run 'cloister setup --arch {architecture}', "
+            "or install them"
         )
     progress(0.0, "finding the kernel source")
     source, package = find_source(places, offline=offline)
@@ -68,11 +65,12 @@ def build_kit(
         package, progress=lambda done, total, name: progress(0.03 * done / total, f"fetching {name}")
     )
     work = work or places.cache / "build"
+    sources = guest_sources(architecture)
     with _only_builder(work, progress):
         tree = prepare_tree(work, package, archive, architecture, progress)
         kit = _build_from(tree, places, progress)
         forget_other_trees(tree)
-    use_kit(places, kit)
+    use_kit(places, kit, built_from=sources)
     return kit
 
 
@@ -96,7 +94,7 @@ def _build_from(tree: KernelTree, places: Places, progress: Progress) -> Kit:
             source_package=tree.source.name,
             source_version=tree.source.version,
             source_sha256=tree.source.sha256,
-            compiler=compiler_version(),
+            compiler=compiler_version(tree.architecture),
             files=digests_of(scratch, FILES),
         )
         return install_kit(places, scratch, manifest)

@@ -15,24 +15,27 @@ from importlib.resources import files
 from pathlib import Path
 
 from cloister.kit.manifest import KitError
-from cloister.kit.toolchain import Progress, run_tool
+from cloister.kit.toolchain import Progress, compiler_version, run_tool, tool_prefix
 from cloister.packages import Package
 
 SOURCE_PACKAGE = "linux-source-6.12"
-IMAGE = {"x86_64": "arch/x86/boot/bzImage"}
+IMAGE = {"x86_64": "arch/x86/boot/bzImage", "aarch64": "arch/arm64/boot/Image"}
+"""What AWS's images of each architecture hold (nitro-tools 3): packed on one, flat on the other."""
 MAKE_ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}
-EXPECTED_STEPS = 1430
-"""Lines that make prints for the whole kernel; only the progress bar depends on it."""
+EXPECTED_STEPS = {"x86_64": 1430, "aarch64": 1340}
+"""Lines that make prints for the whole kernel; only the progress bar depends on them."""
 NOT_USED = ("RUSTC", "BINDGEN", "PAHOLE")
 """Tools that Kconfig would look for, and whose mere presence would change the configuration it writes."""
 NOT_UNPACKED = (
     "*/Documentation/*.rst", "*/Documentation/*.yaml", "*/Documentation/*.txt", "*/samples/*.[ch]",
-    "*/rust/*.rs", "*/sound/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/*.dts", "*/*.dtsi",
+    "*/rust/*.rs", "*/sound/*.[ch]", "*/tools/testing/*", "*/tools/perf/*", "*/arch/*.dts", "*/arch/*.dtsi",
     "*/drivers/gpu/drm/*.[ch]", "*/drivers/media/*.[ch]", "*/drivers/staging/*.[ch]",
     "*/drivers/net/ethernet/*.[ch]", "*/drivers/net/wireless/*.[ch]",
     "*/drivers/infiniband/*.[ch]", "*/drivers/scsi/*.[ch]",
 )  # fmt: skip
 """Half of the tree, by size, that no configuration of ours compiles; every Kconfig and Makefile stays."""
+ADDED = {"x86_64": ("tcg_timers.c", "arch/x86/kernel")}
+"""A source file of ours that is compiled in, and the directory it goes to (docs/decisions/0105)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +50,33 @@ class KernelTree:
     def make(self, *targets: str) -> list[str]:
         """Return the make command for some targets."""
         words = ["make", f"-j{os.cpu_count() or 1}", f"ARCH={MAKE_ARCHITECTURE[self.architecture]}"]
-        return [*words, *(f"{tool}=not-used" for tool in NOT_USED), *targets]
+        prefix = tool_prefix(self.architecture)
+        cross = [f"CROSS_COMPILE={prefix}"] if prefix else []
+        return [*words, *cross, *(f"{tool}=not-used" for tool in NOT_USED), *targets]
 
 
 def kernel_configuration(architecture: str) -> str:
-    """Return our configuration fragment for an architecture."""
-    fragment = files("cloister").joinpath("guest", f"kernel-{architecture}.config")
-    if not fragment.is_file():
-        raise KitError(f"there is no kernel configuration for {architecture} yet: expected x86_64")
-    return fragment.read_text(encoding="ascii")
+    """Return our configuration fragment for an architecture: what all have, then its own."""
+    guest = files("cloister").joinpath("guest")
+    own = guest.joinpath(f"kernel-{architecture}.config")
+    if not own.is_file():
+        raise KitError(f"there is no kernel configuration for {architecture}: expected aarch64 or x86_64")
+    return guest.joinpath("kernel.config").read_text(encoding="ascii") + own.read_text(encoding="ascii")
 
 
-def compiler_version() -> str:
-    """Return the first line of ``gcc --version``, and of ``ld --version``, which decide the bytes too."""
-    lines = []
-    for tool in ("gcc", "ld"):
-        try:
-            result = subprocess.run(
-                [tool, "--version"], capture_output=True, text=True, timeout=20, check=True
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise KitError(f"{tool} cannot be run: install gcc and binutils") from error
-        lines.append(result.stdout.partition("\n")[0])
-    return "; ".join(lines)
-
-
-def prepare_tree(
-    work: Path, source: Package, archive: Path, architecture: str, progress: Progress
+def prepare_tree(  # noqa: PLR0917 -- each is what the one before needs
+    work: Path,
+    source: Package,
+    archive: Path,
+    architecture: str,
+    progress: Progress,
+    configuration: str = "",
 ) -> KernelTree:
-    """Unpack and configure the source, unless that was done before."""
-    configuration = kernel_configuration(architecture)
+    """Unpack and configure the source, unless that was done before; by default the guest kit's kernel."""
+    added = "" if configuration else _added_source(architecture)
+    configuration = configuration or kernel_configuration(architecture)
     name = hashlib.sha256(
-        f"{source.sha256}\n{architecture}\n{configuration}\n{compiler_version()}".encode()
+        f"{source.sha256}\n{architecture}\n{configuration}{added}\n{compiler_version(architecture)}".encode()
     ).hexdigest()[:16]
     home = work / f"{architecture}-{name}"
     tree = KernelTree(home / "linux", source, architecture, home / "build.log")
@@ -87,15 +85,35 @@ def prepare_tree(
         tree.directory.mkdir(parents=True)
         progress(0.03, f"unpacking {source.filename}")
         _unpack_source(archive, tree.directory)
+        if added:
+            _add_source(tree.directory, architecture, added)
         (home / "unpacked").touch()
     if not (home / "configured").is_file():
         progress(0.07, "configuring the kernel")
-        fragment = home / "fragment.config"
-        fragment.write_text(configuration)
-        run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
-        check_configuration(configuration, (tree.directory / ".config").read_text())
+        configure_tree(tree, configuration)
         (home / "configured").touch()
     return tree
+
+
+def _added_source(architecture: str) -> str:
+    if architecture not in ADDED:
+        return ""
+    return files("cloister").joinpath("guest", ADDED[architecture][0]).read_text(encoding="ascii")
+
+
+def _add_source(tree: Path, architecture: str, source: str) -> None:
+    name, directory = ADDED[architecture]
+    (tree / directory / name).write_text(source, encoding="ascii")
+    with (tree / directory / "Makefile").open("a", encoding="ascii") as makefile:
+        makefile.write(f"obj-y += {name.removesuffix('.c')}.o\n")
+
+
+def configure_tree(tree: KernelTree, configuration: str) -> None:
+    """Write the tree's configuration from a fragment; KitError when Kconfig does not take all of it."""
+    fragment = tree.directory.parent / "fragment.config"
+    fragment.write_text(configuration)
+    run_tool([*tree.make("allnoconfig"), f"KCONFIG_ALLCONFIG={fragment}"], tree.directory, log=tree.log)
+    check_configuration(configuration, (tree.directory / ".config").read_text())
 
 
 def _unpack_source(archive: Path, target: Path) -> None:
@@ -141,8 +159,8 @@ def check_configuration(wanted: str, got: str) -> None:
         )
 
 
-def build_kernel(tree: KernelTree, progress: Progress) -> Path:
-    """Compile, or go on compiling, and return the kernel image."""
+def build_kernel(tree: KernelTree, progress: Progress, *more: str) -> Path:
+    """Compile, or go on compiling, and return the kernel image; ``more`` are further targets of make."""
     counter = tree.directory.parent / "steps"
     done = int(counter.read_text()) if counter.is_file() else 0
 
@@ -154,10 +172,11 @@ def build_kernel(tree: KernelTree, progress: Progress) -> Path:
         done += 1
         if done % 20 == 0:
             counter.write_text(str(done))
-        progress(0.1 + 0.9 * min(done / EXPECTED_STEPS, 0.999), step[1])
+        progress(0.1 + 0.9 * min(done / EXPECTED_STEPS[tree.architecture], 0.999), step[1])
 
     try:
-        run_tool(tree.make(Path(IMAGE[tree.architecture]).name), tree.directory, log=tree.log, on_line=count)
+        targets = (Path(IMAGE[tree.architecture]).name, *more)
+        run_tool(tree.make(*targets), tree.directory, log=tree.log, on_line=count)
     finally:
         counter.write_text(str(done))
     return tree.directory / IMAGE[tree.architecture]

@@ -93,7 +93,7 @@ class Kit:
 
     @property
     def kernel(self) -> Path:
-        """The kernel image that goes into an image: a bzImage on x86_64."""
+        """The kernel image that goes into an image: a bzImage on x86_64, a flat Image on aarch64."""
         return self.directory / "kernel"
 
     @property

@@ -18,7 +18,8 @@ from cloister.kit.manifest import (
     KitMissingError,
     file_digest,
 )
-from cloister.places import Places
+from cloister.kit.origin import note_origin
+from cloister.places import Places, own_architecture
 
 ABANDONED_SECONDS = 86400.0
 """A scratch directory this old belongs to nobody any more."""
@@ -39,8 +40,9 @@ def open_kit(directory: Path) -> Kit:
     return Kit(directory, manifest)
 
 
-def find_kit(places: Places, architecture: str = "x86_64") -> Kit:
-    """Return the kit in use for an architecture; KitMissingError says how to get one."""
+def find_kit(places: Places, architecture: str = "") -> Kit:
+    """Return the kit in use, by default for this host's architecture; KitMissingError says how to get one."""
+    architecture = architecture or own_architecture()
     if architecture not in ARCHITECTURES:
         raise KitMissingError(f"no kit for {architecture!r}: expected {' or '.join(ARCHITECTURES)}")
     link = places.kits / f"current-{architecture}"
@@ -48,7 +50,7 @@ def find_kit(places: Places, architecture: str = "x86_64") -> Kit:
         directory = link.resolve(strict=True)
     except OSError as error:
         raise KitMissingError(
-            f"no guest kit for {architecture}: run 'cloister setup', or 'cloister kit import FILE'"
+            f"no guest kit for {architecture}: run '{_setup(architecture)}', or 'cloister kit import FILE'"
         ) from error
     return open_kit(directory)
 
@@ -74,9 +76,17 @@ def choose_kit(places: Places, prefix: str) -> Kit:
     return found[0]
 
 
-def use_kit(places: Places, kit: Kit) -> None:
-    """Make a kit the one in use for its architecture, after checking all of its files."""
+def _setup(architecture: str) -> str:
+    return "cloister setup" + ("" if architecture == own_architecture() else f" --arch {architecture}")
+
+
+def use_kit(places: Places, kit: Kit, *, built_from: str | None = None) -> None:
+    """Make a kit the one in use for its architecture, after checking all of its files.
+
+    ``built_from`` is the digest of the guest sources if it was built here; without, set-up leaves it alone.
+    """
     kit.verify()
+    note_origin(places, kit, built_from)
     link = places.kits / f".current-{kit.architecture}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(kit.digest)

@@ -1,4 +1,7 @@
-"""Running compilers so that the result depends on the sources alone and people see progress."""
+"""Running compilers so that the result depends on the sources alone and people see progress.
+
+Each architecture is compiled by its own GCC: the host's where it is the host's, else Debian's cross compiler.
+"""
 
 import os
 import selectors
@@ -10,19 +13,41 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cloister.kit.manifest import KitError
+from cloister.places import own_architecture
 
 Progress = Callable[[float | None, str], None]
 """Called with the share done (0 to 1, or None when unknown) and what is being done."""
 
 NEEDED = ("gcc", "make", "flex", "bison", "bc", "lz4", "xz", "tar", "dpkg-deb")
-"""Programs that building a kit runs."""
+"""Programs that building a kit runs; the host's gcc compiles the kernel's own tools."""
 QUIET_SECONDS = 600
 """No compiler stays silent for longer."""
 
 
-def missing_tools() -> list[str]:
-    """Return the programs that building needs and this host lacks."""
-    return [name for name in NEEDED if shutil.which(name) is None]
+def tool_prefix(architecture: str) -> str:
+    """Return what the names of an architecture's compiler, linker and so on begin with on this host."""
+    return "" if architecture == own_architecture() else f"{architecture}-linux-gnu-"
+
+
+def missing_tools(architecture: str) -> list[str]:
+    """Return the programs that building for an architecture needs and this host lacks."""
+    needed = (*NEEDED, *(f"{tool_prefix(architecture)}{tool}" for tool in ("gcc", "ld")))
+    return [name for name in dict.fromkeys(needed) if shutil.which(name) is None]
+
+
+def compiler_version(architecture: str) -> str:
+    """Return the first line of ``gcc --version``, and of ``ld --version``, which decide the bytes too."""
+    lines = []
+    for tool in ("gcc", "ld"):
+        name = f"{tool_prefix(architecture)}{tool}"
+        try:
+            result = subprocess.run(
+                [name, "--version"], capture_output=True, text=True, timeout=20, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise KitError(f"{name} cannot be run: install gcc and binutils for {architecture}") from error
+        lines.append(result.stdout.partition("\n")[0].removeprefix(tool_prefix(architecture)))
+    return "; ".join(lines)
 
 
 def reproducible_environment() -> dict[str, str]:

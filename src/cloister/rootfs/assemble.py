@@ -19,17 +19,18 @@ from pathlib import Path
 
 import cloister
 from cloister.packages import unpack_package
-from cloister.places import Places
+from cloister.places import Places, own_architecture
 from cloister.rootfs.archive import Progress, fetch_packages, lock_packages, open_archive
 from cloister.rootfs.lock import Lock, read_lock
 from cloister.rootfs.program import compile_program
-from cloister.rootfs.recipe import LOCK_NAME, Recipe, RecipeError, read_recipe
+from cloister.rootfs.recipe import LOCK_NAME, RECIPE_NAME, Recipe, RecipeError, read_recipe
 from cloister.rootfs.tree import MODULES, copy_library, library_files, link_tree, normalise, precompile, prune
 from cloister.rootfs.wheels import fetch_wheels, lock_wheels, unpack_wheel
 
 RULES = 1
 """Raise this when the code below makes different trees from the same ingredients."""
 KEPT_TREES = 8
+DEBIAN_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
 PACKAGE = Path(cloister.__file__).parent
 EXAMPLES = PACKAGE / "examples"
 LIBRARY = (
@@ -123,10 +124,21 @@ def open_example(
     *,
     offline: bool = False,
     update_lock: bool = False,
+    architecture: str = "",
     progress: Progress = lambda _: None,
 ) -> Iterator[Assembled]:
-    """Yield the complete root filesystem, with the recipe's files in it, for as long as the block lasts."""
+    """Yield the complete root filesystem, with the recipe's files in it, for as long as the block lasts.
+
+    Programs are compiled for ``architecture``, by default this host's; packages are of the recipe's own, and
+    if it has any, the two must agree. Raises RecipeError.
+    """
     recipe = read_recipe(directory)
+    architecture = architecture or own_architecture()
+    if recipe.packages and recipe.architecture != DEBIAN_ARCHITECTURE.get(architecture):
+        raise RecipeError(
+            f"{directory / RECIPE_NAME} names packages for {recipe.architecture}: "
+            f"expected {DEBIAN_ARCHITECTURE.get(architecture)}, for the image is for {architecture}"
+        )
     base = assemble_root(places, directory, offline=offline, update_lock=update_lock, progress=progress)
     with tempfile.TemporaryDirectory(dir=base.parent, prefix=".image-") as scratch:
         root = Path(scratch, "root")
@@ -143,7 +155,7 @@ def open_example(
                 ) from error
             target.chmod(0o644)
         for path, source in recipe.programs:
-            compile_program(directory / source, root / path)
+            compile_program(directory / source, root / path, architecture)
         yield Assembled(root, recipe.cmd, recipe.env)
 
 

@@ -7,16 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from cloister.errors import CloisterError
-from cloister.kit import find_kit
-from cloister.places import Places
+from cloister.kit import ARCHITECTURES, Origin, find_kit, origin_of
+from cloister.places import Places, own_architecture
 from cloister.setup.footing import probe_once
-from cloister.setup.jail_root import EMULATOR, OLDEST_QEMU, open_jail_root, parse_version
+from cloister.setup.jail_root import OLDEST_QEMU, open_jail_root, parse_version
 from cloister.setup.system_packages import missing_packages
 from cloister.trust import open_trust
-from cloister.vmm import find_jail, jail_command_line
+from cloister.vmm import emulator_path, find_jail, jail_command_line, jail_link
 
 TRY_SECONDS = 20
 LEAST_MEMORY_MIB = 1024
@@ -61,6 +62,16 @@ def examine(places: Places) -> Iterator[Finding]:
         ("KMS account", True, _kms, "run 'cloister setup'"),
         ("accelerator", True, _accelerator, "run 'cloister setup' first; it needs the jail and the kit"),
         ("KVM", False, _kvm, "slower emulation is used meanwhile"),
+        *(
+            (
+                f"{other} enclaves",
+                False,
+                partial(_other, architecture=other),
+                f"run 'cloister setup --arch {other}'",
+            )
+            for other in ARCHITECTURES
+            if other != own_architecture()
+        ),
         ("memory", True, _memory, "end something, or add memory"),
         ("disk space", True, _disk, "remove what is not needed; caches may go"),
         ("run directory", True, lambda p: _writable(p.run), "create it and give it to this user"),
@@ -119,16 +130,18 @@ def _sandbox(_: Places) -> str:
     return "bubblewrap makes every namespace"
 
 
-def _jail(places: Places) -> str:
-    root = open_jail_root(places, check=True)
+def _jail(places: Places, architecture: str = "") -> str:
+    architecture = architecture or own_architecture()
+    root = open_jail_root(places, architecture, check=True)
     if root is None:
-        raise CloisterError(f"no whole jail root at {places.jails / 'current'}")
+        raise CloisterError(f"no whole jail root at {jail_link(places, architecture)}")
     return f"{root.origin}, {root.size / 1e6:.0f} MB, {root.digest[:12]}"
 
 
-def _emulator(places: Places) -> str:
-    jail = find_jail(places)
-    result = _try([*jail_command_line(str(jail.directory)), f"/usr/bin/{EMULATOR}", "--version"])
+def _emulator(places: Places, architecture: str = "") -> str:
+    jail = find_jail(places, architecture)
+    emulator = emulator_path(jail.architecture)
+    result = _try([*jail_command_line(str(jail.directory)), emulator, "--version"])
     version = parse_version(result.stdout)
     if result.returncode or version is None:
         raise CloisterError(
@@ -141,10 +154,18 @@ def _emulator(places: Places) -> str:
     return result.stdout.partition("\n")[0]
 
 
-def _kit(places: Places) -> str:
-    kit = find_kit(places)
+def _kit(places: Places, architecture: str = "") -> str:
+    kit = find_kit(places, architecture)
     kit.verify()
-    return f"Linux {kit.kernel_version}, {kit.digest[:12]}"
+    origin = origin_of(places, kit)
+    note = "" if origin is Origin.OURS else f", {origin.value}"
+    return f"Linux {kit.kernel_version}, {kit.digest[:12]}{note}"
+
+
+def _other(places: Places, architecture: str) -> str:
+    """Look at all that enclaves of another architecture need beyond the host's own."""
+    _jail(places, architecture)
+    return f"{_emulator(places, architecture)}; {_kit(places, architecture)}"
 
 
 def _trust(places: Places) -> str:

@@ -8,10 +8,13 @@ from cloister.places import Places
 from cloister.vmm import Footing, find_footing, find_jail, unpack_kernel
 
 
-def probe_once(places: Places, environ: Mapping[str, str]) -> Footing:
-    """Return how machines run on this host; KitMissingError, JailMissingError or MachineError if none can."""
-    jail = find_jail(places)
-    image = find_kit(places).kernel.read_bytes()
+def probe_once(places: Places, environ: Mapping[str, str], architecture: str = "") -> Footing:
+    """Return how machines of an architecture, by default the host's own, run on this host.
+
+    Raises KitMissingError, JailMissingError or MachineError.
+    """
+    jail = find_jail(places, architecture)
+    image = find_kit(places, architecture).kernel.read_bytes()
     kernel = os.memfd_create("probe-kernel")
     try:
         with os.fdopen(os.dup(kernel), "wb") as file:

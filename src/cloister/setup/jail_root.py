@@ -1,8 +1,9 @@
 """The jail's root: a read-only directory with QEMU, its libraries and its firmware, and nothing else.
 
 From the host's own QEMU if that is new enough, else from the distribution's backports, unpacked without root.
-The directory is named by the digest of what is in it; ``current`` points to the one in use, and
-``<digest>.json`` beside it lists every file with its SHA-256.
+Each architecture of enclaves has an emulator and so a root of its own. The directory is named by the digest
+of what is in it; a link points to the one in use (vmm's `jail_link`), and ``<digest>.json`` beside it lists
+every file with its SHA-256.
 """
 
 import fcntl
@@ -23,12 +24,16 @@ from cloister.errors import CloisterError
 from cloister.packages import PackageSource, make_merged_usr, read_os_release, unpack_package
 from cloister.places import Places
 from cloister.setup.shared_libraries import library_closure
+from cloister.vmm import emulator_path, jail_link
 
 OLDEST_QEMU = (10, 2)
 """The first QEMU in which vhost-user-test-device may be created by the user."""
-EMULATOR = "qemu-system-x86_64"
-EMULATOR_PACKAGE = "qemu-system-x86"
-FIRMWARE = ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
+EMULATOR_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
+FIRMWARE = {
+    "x86_64": ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin"),
+    "aarch64": (),
+}
+"""What the microvm may load; the virt machine enters a kernel without any."""
 FIRMWARE_DIRECTORIES = ("share/qemu", "share/seabios", "share/qemu-firmware")
 LIBRARY_DIRECTORIES = (
     "/usr/lib/{machine}-linux-gnu", "/lib/{machine}-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib",
@@ -64,11 +69,10 @@ class JailRoot:
         return sum(int(entry["size"]) for entry in self.files.values() if "size" in entry)
 
 
-def open_jail_root(places: Places, *, check: bool = False) -> JailRoot | None:
+def open_jail_root(places: Places, architecture: str, *, check: bool = False) -> JailRoot | None:
     """Return the jail root in use if it is whole, else None; ``check`` hashes every file."""
-    current = places.jails / "current"
     try:
-        directory = current.resolve(strict=True)
+        directory = jail_link(places, architecture).resolve(strict=True)
         text = directory.with_suffix(".json").read_text()
         manifest = json.loads(text)
         root = JailRoot(directory, directory.name, manifest["origin"], manifest["files"])
@@ -82,27 +86,27 @@ def open_jail_root(places: Places, *, check: bool = False) -> JailRoot | None:
     return root if whole else None
 
 
-def ensure_jail_root(places: Places, *, offline: bool, progress: Progress) -> JailRoot:
+def ensure_jail_root(places: Places, architecture: str, *, offline: bool, progress: Progress) -> JailRoot:
     """Return the jail root in use, assembling it first if there is none."""
-    existing = open_jail_root(places)
+    existing = open_jail_root(places, architecture)
     if existing is not None:
         return existing
     places.jails.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_maker(places.jails), _scratch_in(places.jails) as scratch:
-        existing = open_jail_root(places)  # somebody else may have made it while we waited
+        existing = open_jail_root(places, architecture)  # somebody else may have made it while we waited
         if existing is not None:
             return existing
-        host = _host_emulator()
+        host = _host_emulator(architecture)
         if host is not None:
             origin, source, emulator = f"host {_version_text(host)}", Path("/"), host
         else:
             source = scratch / "unpacked"
-            origin = _unpack_newer(places, source, offline=offline, progress=progress)
-            emulator = source / "usr/bin" / EMULATOR
+            origin = _unpack_newer(places, architecture, source, offline=offline, progress=progress)
+            emulator = source / emulator_path(architecture).lstrip("/")
         progress(None, "keeping only what QEMU needs")
         tree = scratch / "root"
-        _assemble(source, emulator, tree)
-        return _install(places, tree, origin)
+        _assemble(source, emulator, tree, architecture)
+        return _install(places, tree, origin, architecture)
 
 
 @contextmanager
@@ -123,8 +127,8 @@ def _scratch_in(jails: Path) -> Iterator[Path]:
         remove_tree(scratch)
 
 
-def _host_emulator() -> Path | None:
-    found = shutil.which(EMULATOR)
+def _host_emulator(architecture: str) -> Path | None:
+    found = shutil.which(Path(emulator_path(architecture)).name)
     version = parse_version(_version_text(Path(found))) if found else None
     return Path(found) if found and version and version >= OLDEST_QEMU else None
 
@@ -150,13 +154,13 @@ def _version_text(emulator: Path) -> str:
     return result.stdout.partition("\n")[0]
 
 
-def _unpack_newer(places: Places, target: Path, *, offline: bool, progress: Progress) -> str:
+def _unpack_newer(places: Places, wanted: str, target: Path, *, offline: bool, progress: Progress) -> str:
     own = read_os_release().get("VERSION_CODENAME", "unknown")
     suite = NEWER_SUITE.get(own)
     if suite is None:
         raise JailRootError(
             f"no QEMU 10.2 or newer here and no backports known for the release {own!r}: "
-            f"install one as {EMULATOR}"
+            f"install one as {Path(emulator_path(wanted)).name}"
         )
     architecture = DEBIAN_ARCHITECTURE.get(platform.machine(), platform.machine())
     backports = f"{suite}-backports"
@@ -164,39 +168,38 @@ def _unpack_newer(places: Places, target: Path, *, offline: bool, progress: Prog
     source = PackageSource(places, suites=suites, architecture=architecture, offline=offline)
     progress(None, f"package indexes of {backports}")
     source.update()
-    packages = source.resolve([EMULATOR_PACKAGE], target_suite=backports)
+    packages = source.resolve([EMULATOR_PACKAGE[wanted]], target_suite=backports)
     files = source.fetch_all(
         packages, progress=lambda done, total, name: progress(0.7 * done / total, f"fetching {name}")
     )
     for number, file in enumerate(files):
         progress(0.7 + 0.25 * number / len(files), f"unpacking {packages[number].name}")
         unpack_package(file, target)
-    emulator = next(package for package in packages if package.name == EMULATOR_PACKAGE)
+    emulator = next(package for package in packages if package.name == EMULATOR_PACKAGE[wanted])
     return f"{backports} {emulator.name} {emulator.version}"
 
 
-def _assemble(source: Path, emulator: Path, tree: Path) -> None:
+def _assemble(source: Path, emulator: Path, tree: Path, architecture: str) -> None:
     """Copy the emulator, what it loads and its firmware into an empty tree, all of it read-only."""
     machine = platform.machine()
     directories = [directory.format(machine=machine) for directory in LIBRARY_DIRECTORIES]
     make_merged_usr(tree)
     for name in MOUNT_POINTS:
         (tree / name).mkdir()
-    modules = [
-        m for d in directories for m in sorted((source / d.lstrip("/") / "qemu").glob("accel-tcg-*.so"))
-    ]
+    name = f"qemu/accel-tcg-{architecture}.so"
+    modules = [module for d in directories if (module := source / d.lstrip("/") / name).exists()]
     wanted = {f"/{path.relative_to(source)}": path for path in modules}
-    wanted |= {f"/usr/bin/{EMULATOR}": emulator}
+    wanted[emulator_path(architecture)] = emulator
     wanted |= dict(library_closure([emulator, *modules], root=source, directories=directories))
     unwinder = next((path for d in directories if (path := source / d.lstrip("/") / UNWINDER).exists()), None)
     if unwinder is not None:
         wanted[f"/{unwinder.relative_to(source)}"] = unwinder.resolve()
     prefix = emulator.parent.parent
-    for name in FIRMWARE:
+    for name in FIRMWARE[architecture]:
         found = next((prefix / d / name for d in FIRMWARE_DIRECTORIES if (prefix / d / name).exists()), None)
         if found is not None:
             wanted[f"/usr/share/qemu/{name}"] = found
-    if "/usr/share/qemu/qboot.rom" not in wanted:
+    if FIRMWARE[architecture] and "/usr/share/qemu/qboot.rom" not in wanted:
         raise JailRootError(
             f"{emulator} comes without the microvm firmware qboot.rom: install qemu-system-data"
         )
@@ -208,7 +211,7 @@ def _assemble(source: Path, emulator: Path, tree: Path) -> None:
             place.chmod(0o555 if os.access(file, os.X_OK) else 0o444)
 
 
-def _install(places: Places, tree: Path, origin: str) -> JailRoot:
+def _install(places: Places, tree: Path, origin: str, architecture: str) -> JailRoot:
     for directory, _, _ in os.walk(tree, topdown=False):
         Path(directory).chmod(0o555)
     files = _list_files(tree)
@@ -225,7 +228,7 @@ def _install(places: Places, tree: Path, origin: str) -> JailRoot:
     link = places.jails / f".current-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(digest)
-    link.rename(places.jails / "current")
+    link.rename(jail_link(places, architecture))
     return JailRoot(final, digest, origin, files)
 
 

@@ -3,13 +3,13 @@
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cloister.errors import CloisterError
-from cloister.kit import Kit, KitError, build_kit, find_kit
+from cloister.kit import ARCHITECTURES, Kit, KitError, Origin, build_kit, find_kit, origin_of
 from cloister.kms import initialise_kms
-from cloister.places import Places
+from cloister.places import Places, own_architecture
 from cloister.rootfs import assemble_examples
 from cloister.setup.footing import probe_once
 from cloister.setup.jail_root import ensure_jail_root
@@ -30,6 +30,8 @@ class Wishes:
     instance_id: str = ""
     region: str = "us-east-1"
     role_arn: str | None = None
+    architectures: tuple[str, ...] = ()
+    """Whose enclaves are to run here; the host's own first, and always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +44,54 @@ class Step:
 
 def setup_steps(places: Places, wishes: Wishes) -> list[Step]:
     """Return the steps in the order in which they depend on each other."""
+    own = own_architecture()
+    if own not in ARCHITECTURES:
+        raise CloisterError(f"this host is {own}: expected {' or '.join(ARCHITECTURES)}")
+    wishes = replace(wishes, architectures=tuple(dict.fromkeys((own, *wishes.architectures))))
+    others = wishes.architectures[1:]
     return [
         Step("system packages", lambda progress: _system_packages(places, wishes, progress)),
-        Step("jail root with QEMU", lambda progress: _jail(places, wishes, progress)),
-        Step("guest kit", lambda progress: _kit(places, wishes, progress)),
+        *_machine_steps(places, wishes, own),
         Step("local root of trust", lambda _: _trust(places, wishes)),
         Step("KMS account", lambda _: _kms(places, wishes)),
         Step("example root filesystems", lambda progress: _examples(places, wishes, progress)),
-        Step("accelerator", lambda progress: _accelerator(places, progress)),
+        _accelerator_step(places, own),
+        *(step for other in others for step in _machine_steps(places, wishes, other)),
+        *(_accelerator_step(places, other) for other in others),
     ]
 
 
-def usable_kit(places: Places) -> Kit | None:
-    """Return the kit in use if every file of it is right."""
+def _machine_steps(places: Places, wishes: Wishes, architecture: str) -> list[Step]:
+    """Return what machines of an architecture are made of."""
+    suffix = _suffix(architecture)
+    return [
+        Step(f"jail root with QEMU{suffix}", lambda progress: _jail(places, wishes, architecture, progress)),
+        Step(f"guest kit{suffix}", lambda progress: _kit(places, wishes, architecture, progress)),
+    ]
+
+
+def _accelerator_step(places: Places, architecture: str) -> Step:
+    title = f"accelerator{_suffix(architecture)}"
+    return Step(title, lambda progress: _accelerator(places, architecture, progress))
+
+
+def _suffix(architecture: str) -> str:
+    return "" if architecture == own_architecture() else f" for {architecture}"
+
+
+def usable_kit(places: Places, architecture: str) -> Kit | None:
+    """Return the kit in use if every file of it is right and it is this version's, or a person chose it."""
     try:
-        kit = find_kit(places)
+        kit = find_kit(places, architecture)
         kit.verify()
     except KitError:
         return None
-    return kit
+    return kit if origin_of(places, kit) is not Origin.OUTDATED else None
 
 
 def _system_packages(places: Places, wishes: Wishes, progress: Progress) -> str:
-    missing = missing_packages(building=usable_kit(places) is None)
+    building = any(usable_kit(places, architecture) is None for architecture in wishes.architectures)
+    missing = missing_packages(building=building, architectures=wishes.architectures)
     if not missing:
         return "all installed"
     if not wishes.packages:
@@ -76,14 +103,18 @@ def _system_packages(places: Places, wishes: Wishes, progress: Progress) -> str:
     return f"installed {', '.join(missing)}"
 
 
-def _jail(places: Places, wishes: Wishes, progress: Progress) -> str:
-    root = ensure_jail_root(places, offline=wishes.offline, progress=progress)
+def _jail(places: Places, wishes: Wishes, architecture: str, progress: Progress) -> str:
+    root = ensure_jail_root(places, architecture, offline=wishes.offline, progress=progress)
     return f"{root.origin}, {len(root.files)} files, {root.size / 1e6:.0f} MB, {root.digest[:12]}"
 
 
-def _kit(places: Places, wishes: Wishes, progress: Progress) -> str:
-    kit = usable_kit(places) or build_kit(places, progress=progress, offline=wishes.offline)
-    return f"Linux {kit.kernel_version} from {kit.manifest.source_package}, {kit.digest[:12]}"
+def _kit(places: Places, wishes: Wishes, architecture: str, progress: Progress) -> str:
+    kit = usable_kit(places, architecture) or build_kit(
+        places, progress=progress, architecture=architecture, offline=wishes.offline
+    )
+    chosen = origin_of(places, kit) is Origin.CHOSEN
+    note = f"; kept, for it was {Origin.CHOSEN.value}" if chosen else ""
+    return f"Linux {kit.kernel_version} from {kit.manifest.source_package}, {kit.digest[:12]}{note}"
 
 
 def _trust(places: Places, wishes: Wishes) -> str:
@@ -126,7 +157,7 @@ def _examples(places: Places, wishes: Wishes, progress: Progress) -> str:
     return ", ".join(roots)
 
 
-def _accelerator(places: Places, progress: Progress) -> str:
+def _accelerator(places: Places, architecture: str, progress: Progress) -> str:
     progress(None, "booting a probe")
-    footing = probe_once(places, os.environ)
+    footing = probe_once(places, os.environ, architecture)
     return footing.accelerator + (", each machine as a user of its own" if footing.own_user else "")

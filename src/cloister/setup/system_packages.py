@@ -3,11 +3,12 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloister.errors import CloisterError
+from cloister.places import own_architecture
 
 INSTALL_SECONDS = 1800
 
@@ -49,10 +50,23 @@ BUILDING = (
 )
 """Needed once, to build the guest kit; a kit that was imported needs none of them."""
 
+CROSS = {
+    "aarch64": (
+        Requirement("gcc-aarch64-linux-gnu", program="aarch64-linux-gnu-gcc"),
+        Requirement("libc6-dev-arm64-cross", header="/usr/aarch64-linux-gnu/include/stdio.h"),
+    ),
+    "x86_64": (
+        Requirement("gcc-x86-64-linux-gnu", program="x86_64-linux-gnu-gcc"),
+        Requirement("libc6-dev-amd64-cross", header="/usr/x86_64-linux-gnu/include/stdio.h"),
+    ),
+}
+"""Needed for an architecture that is not the host's: to build its kit, and programs in C for its enclaves."""
 
-def missing_packages(*, building: bool) -> list[str]:
-    """Return the names of the packages that are not installed."""
-    wanted = (*RUNNING, *BUILDING) if building else RUNNING
+
+def missing_packages(*, building: bool, architectures: Sequence[str] = ()) -> list[str]:
+    """Return the names of the packages that are not installed; ``building``: whether to build a kit."""
+    foreign = [name for name in architectures if name != own_architecture()]
+    wanted = [*RUNNING, *(BUILDING if building else ()), *(need for name in foreign for need in CROSS[name])]
     return [requirement.package for requirement in wanted if not requirement.is_met]
 
 

@@ -10,24 +10,31 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from cloister.control import EnclaveFailure, Register, decode_line, encode_line, receive_line
-from cloister.errors import CloisterError
+from cloister.control import (
+    EnclaveFailure,
+    Register,
+    decode_line,
+    encode_line,
+    mark_children,
+    receive_line,
+)
+from cloister.errors import CloisterError, root_of
 from cloister.places import Places
+from cloister.resources import PoolError, load_pool
 from cloister.supervisor.identity import make_slot
 from cloister.supervisor.journal import Journal
 from cloister.supervisor.request import (
     RunRequest,
     boot_seconds,
-    check_available,
+    check_cpus,
     check_memory,
-    choose_cpus,
+    claim,
     open_image,
 )
 
@@ -51,7 +58,6 @@ class News:
 @dataclass(frozen=True, slots=True)
 class _Launch:
     request: RunRequest
-    cpus: tuple[int, ...]
     file_fd: int
     places: Places
 
@@ -61,21 +67,32 @@ def launch(request: RunRequest, places: Places) -> Iterator[News]:
     file_fd = open_image(request.eif_path)
     try:
         size = os.fstat(file_fd).st_size
-        pool = os.sched_getaffinity(0)
-        cpus = choose_cpus(request, pool)
+        check_cpus(request, cpu_pool(places))
         check_memory(request.memory_mib, size)
-        check_available(request.memory_mib, Path("/proc/meminfo").read_text())
         ours, theirs = news_channel()
         with ours:
             child = os.fork()
             if child == 0:
-                _detach(_Launch(request, cpus, file_fd, places), theirs)
+                _detach(_Launch(request, file_fd, places), theirs)
             theirs.close()
             os.waitpid(child, 0)
             deadline = time.monotonic() + boot_seconds(size, request.memory_mib) + PREPARE_SECONDS
             yield from _listen(ours, deadline)
     finally:
         os.close(file_fd)
+
+
+def cpu_pool(places: Places) -> Collection[int]:
+    """Return the CPUs for enclaves: the pool's, or without one those this process may use; raises E19."""
+    try:
+        pool = load_pool(places.run)
+    except PoolError as error:
+        raise EnclaveFailure(
+            "E19",
+            f"File operation failure. {error}\nFile: '{places.run}', failing operation: 'Read'.",
+            action="Read CPU pool",
+        ) from None
+    return os.sched_getaffinity(0) if pool is None else pool.cpus
 
 
 def news_channel() -> tuple[socket.socket, socket.socket]:
@@ -93,7 +110,9 @@ def _listen(channel: socket.socket, deadline: float) -> Iterator[News]:
             ) from None
         if "failure" in fields:
             failure = fields["failure"]
-            raise EnclaveFailure(failure["code"], failure["message"], action=failure["action"])
+            raise EnclaveFailure(
+                failure["code"], failure["message"], action=failure["action"], where=failure.get("where", "")
+            )
         if "started" in fields:
             with suppress(OSError):
                 channel.sendall(HEARD)
@@ -138,7 +157,7 @@ class Channel:
     def failed(self, failure: EnclaveFailure) -> None:
         """Tell what went wrong; the last message."""
         told = {"code": failure.code, "message": failure.message, "action": failure.action}
-        self._send({"failure": told})
+        self._send({"failure": told | {"where": root_of(failure)}})
         self._sock.close()
 
     def _send(self, fields: dict[str, Any]) -> None:
@@ -203,23 +222,26 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
     with ExitStack() as stack:
         slot = make_slot(unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
         place = Register(order.places.run).reserve(f"{slot:x}")
+        mark_children(place.slot)
         stack.callback(place.close)  # the last to go: until then whoever finds this process dead cleans up
         report.say("Start allocating memory...")
-        loaded = load_and_check(order.request, order.file_fd)
+        share = claim(order.request, order.places.run)
+        stack.callback(share.close)  # noted first, undone last: nobody gets what a machine still has
+        # what is really given is what is told
+        request = replace(order.request, memory_mib=share.memory_mib)
+        loaded = load_and_check(request, order.file_fd)
         os.close(order.file_fd)
         # one half of what serves QEMU its devices loads while the kernel is unpacked, one while QEMU starts
         import asyncio  # noqa: PLC0415 -- the command itself needs none of it
 
-        started = start(order.request, order.cpus, loaded, order.places, stack, lock_memory=locked)
+        started = start(request, share, loaded, order.places, stack, lock_memory=locked)
         from cloister.supervisor.enclave import Enclave  # noqa: PLC0415 -- as above
 
         gc.freeze()  # modules live as long as the process
         gc.enable()
 
         async def live() -> None:
-            enclave = Enclave(
-                order.request, order.cpus, started, places=order.places, journal=journal, place=place
-            )
+            enclave = Enclave(request, share.cpus, started, places=order.places, journal=journal, place=place)
             try:
                 await enclave.run(report, stack)
             finally:

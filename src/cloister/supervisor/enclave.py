@@ -28,6 +28,7 @@ from cloister.supervisor.services import GuestServices
 from cloister.supervisor.starting import Started
 from cloister.transport import listen, listener_path
 from cloister.vhost import Device, DeviceError, serve_device
+from cloister.vmm import pin_processors
 
 if TYPE_CHECKING:
     from cloister.supervisor.security import Security
@@ -39,8 +40,6 @@ HANDSHAKE_SECONDS: Final = 0.03
 """How long QEMU has this process to itself at its start: loading libraries meanwhile would slow both."""
 RELEASE_SECONDS: Final = 0.5
 """How long after the heartbeat the image's memory is given back."""
-PREPARE_SECONDS: Final = 60.0
-"""How long a guest's first request may wait for the security module."""
 CONSOLE_SECONDS: Final = 1.0
 """How long after a machine's end its last output may take to be read."""
 EXAMINED: Final = 1 << 18
@@ -113,17 +112,21 @@ class Enclave:
             slot = int(self._place.slot, 16)
             return pool.submit(_prepare, self._places, slot, measuring, debug=self._request.debug)
 
+        def ready() -> "asyncio.Future[Any]":
+            return asyncio.gather(asyncio.wrap_future(prepare()), asyncio.shield(self._measured))
+
         def answer(request: bytes) -> bytes:
-            return prepare().result(PREPARE_SECONDS)[1].handle(request)
+            return prepare().result(0)[1].handle(request)
 
         vsock = VsockDevice(guest_cid=self._claim.cid, dial=self._services.dial)
-        nsm = NsmDevice(answer)
+        nsm = NsmDevice(answer, ready=ready)
         # QEMU waits for its devices: they are served before anything else is looked at
         tasks = self._serve_devices(vsock, nsm)
         tasks.append(asyncio.create_task(self._await_desertion(report)))
         try:
             await asyncio.sleep(HANDSHAKE_SECONDS)
             self._machine.settle()
+            tasks.append(asyncio.create_task(pin_processors(self._machine, self._description.cpus)))
             identity, _ = await asyncio.wrap_future(prepare())
             self._recorder = recorder = self._record(identity)
             pool.submit(recorder.retire_others)

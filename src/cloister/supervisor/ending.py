@@ -21,7 +21,7 @@ _AWS_INIT: Final = re.compile(
 _UNPACKING_FAILED: Final = re.compile(rb"Initramfs unpacking failed: ([^\r\n]{1,200})")
 MORE_MEMORY: Final = "its ramdisks did not fit into its memory: give it more with --memory"
 _HINTS: Final = (
-    ("No working init found", "no program in its ramdisks could be started as init"),
+    ("No working init found", "there is no init in its ramdisks that could be started"),
     ("Requested init", "the init that its command line names could not be started"),
     ("VFS: Unable to mount root fs", f"there is no /init in its ramdisks, or {MORE_MEMORY}"),
     ("System is deadlocked on memory", "it ran out of memory: give it more with --memory"),

@@ -3,17 +3,17 @@
 The file is copied once into sealed memory; what is measured, described and booted is that copy.
 """
 
-import ctypes
 import fcntl
 import mmap
 import os
-from concurrent.futures import ThreadPoolExecutor
+import signal
 
 from cloister.control import EnclaveFailure
 from cloister.eif import EifError, Image
 from cloister.vmm import unpack_kernel
 
 MAX_IMAGE = 16 << 30
+UNPACK_SECONDS = 60
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -23,15 +23,21 @@ class LoadedImage:
     def __init__(self, image: Image, image_fd: int) -> None:
         self._image: Image | None = image
         self._image_fd = image_fd
-        pool = ThreadPoolExecutor(max_workers=1)
-        self._kernel = pool.submit(_kernel, image)
-        pool.shutdown(wait=False)
+        self._kernel_fd = os.memfd_create("kernel", os.MFD_CLOEXEC)
+        self._unpacker: int | None = _unpack_apart(image, self._kernel_fd)
         self.initrd_fd = _initrd(image)
 
     @property
     def kernel_fd(self) -> int:
-        """What the machine starts; it is unpacked in a thread meanwhile. Raises OSError."""
-        return self._kernel.result()
+        """What the machine starts; raises EnclaveFailure E35 where it could not be unpacked."""
+        if self._unpacker is not None:
+            _, status = os.waitpid(self._unpacker, 0)
+            self._unpacker = None
+            if status:
+                raise EnclaveFailure(
+                    "E35", "EIF parsing error. The kernel could not be unpacked.", action="Load kernel"
+                )
+        return self._kernel_fd
 
     @property
     def image(self) -> Image:
@@ -48,7 +54,6 @@ class LoadedImage:
             os.ftruncate(fd, 0)  # QEMU still maps them, for a reset that never comes
             os.close(fd)
         os.close(self._image_fd)
-        ctypes.CDLL(None).malloc_trim(0)  # unpacking the kernel has left holes of tens of megabytes
 
 
 def load_image(file_fd: int) -> LoadedImage:
@@ -82,21 +87,31 @@ def _copy(source: int, target: int) -> int:
     return size
 
 
-def _kernel(image: Image) -> int:
-    unpacked = unpack_kernel(image.kernel)
-    return _memory("kernel", [image.kernel if unpacked is None else memoryview(unpacked)])
+def _unpack_apart(image: Image, target: int) -> int:
+    """Unpack the kernel in a process of its own: nothing waits for it, and its memory goes with it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(UNPACK_SECONDS)
+            unpacked = unpack_kernel(image.kernel)
+            _fill(target, [image.kernel if unpacked is None else memoryview(unpacked)])
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 -- a process of one step: its status tells
+            os._exit(1)
+    return child
 
 
 def _initrd(image: Image) -> int:
     # the kernel reads archives one after another, each at a multiple of 4, and skips zeros between
     parts = [part for disk in image.ramdisks for part in (disk, memoryview(bytes(4 - len(disk) % 4)))]
-    return _memory("initrd", parts)
+    handle = os.memfd_create("initrd", os.MFD_CLOEXEC)
+    _fill(handle, parts)
+    return handle
 
 
-def _memory(name: str, parts: list[memoryview]) -> int:
-    handle = os.memfd_create(name, os.MFD_CLOEXEC)
+def _fill(handle: int, parts: list[memoryview]) -> None:
     for part in parts:
         written = 0
         while written < len(part):
             written += os.write(handle, part[written : written + (1 << 24)])
-    return handle

@@ -1,7 +1,7 @@
 """What run-enclave asks for, and what can be said about it before anything is started.
 
-Order of checks and texts: nitro-tools 1.8 and 1.9. On a host without an allocator's CPU pool the mode is
-"relaxed": CPUs come from those this process may use, shared with everything else, and the caller is told.
+Order of checks and texts: nitro-tools 1.8 and 1.9. First what the pool cannot give to anybody and what the
+image needs; what other enclaves have left is found out when the supervisor claims it.
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cloister.control import EnclaveFailure
+from cloister.resources import CpusTakenError, MemoryShortError, ResourceClaim, Wish, claim_resources
 
 MIB: Final = 1 << 20
 MEMORY_PER_IMAGE: Final = 4
@@ -56,10 +57,11 @@ def open_image(path: Path) -> int:
     return handle
 
 
-def choose_cpus(request: RunRequest, pool: Collection[int]) -> tuple[int, ...]:
-    """Return the CPU ids the enclave gets, from the highest down; raises EnclaveFailure E20, E21, E22."""
+def check_cpus(request: RunRequest, pool: Collection[int]) -> None:
+    """Refuse what the pool cannot give to anybody; raises EnclaveFailure E20, E21, E22."""
     if request.cpu_ids is not None:
-        return _check_ids(request.cpu_ids, pool)
+        _check_ids(request.cpu_ids, pool)
+        return
     count = request.cpu_count or 0
     if count > len(pool):
         raise EnclaveFailure(
@@ -67,40 +69,39 @@ def choose_cpus(request: RunRequest, pool: Collection[int]) -> tuple[int, ...]:
             f"Insufficient CPUs available in the pool. User provided `cpu-count` is {count}, which is more "
             f"than the configured CPU pool size.\nYou can increase the CPU pool size by editing the "
             f"`cpu_count` value from '{ALLOCATOR}' and then enable the nitro-enclaves-allocator.service.",
-            action="Check CPUs",
+            action=f"Insufficient CPUs available (requested {count}, but maximum is {len(pool)})",
         )
-    return tuple(sorted(sorted(pool, reverse=True)[:count]))
 
 
-def _check_ids(ids: Sequence[int], pool: Collection[int]) -> tuple[int, ...]:
+def _check_ids(ids: Sequence[int], pool: Collection[int]) -> None:
     twice = sorted({cpu for cpu in ids if ids.count(cpu) > 1})
     if twice:
         raise EnclaveFailure(
             "E20",
-            f"Invalid CPU configuration. User provided `cpu-ids` contains same CPU(s) (CPU(s) {twice}) "
-            "multiple times.",
-            action="Check CPUs",
+            "Invalid CPU configuration. User provided `cpu-ids` contains same CPU(s) (CPU(s) "
+            f"{', '.join(map(str, twice))}) multiple times.",
+            action=f"CPU IDs list contains {len(ids) - len(set(ids))} duplicate(s)",
         )
     absent = sorted(set(ids) - set(pool))
     if absent:
         raise EnclaveFailure(
             "E21",
-            f"No such CPU available in the pool. User provided `cpu-ids` contains CPU(s) {absent}, which are "
-            f"not available in the pool; it has {sorted(pool)}.",
-            action="Check CPUs",
+            f"No such CPU available in the pool. User provided `cpu-ids` contains CPU {absent[0]}, which is "
+            "not available in the pool.\nYou can add a specific CPU to the CPU pool by editing the "
+            f"`cpu_pool` value from '{ALLOCATOR}' and then enable the nitro-enclaves-allocator.service.",
+            action=f"The CPU with ID {absent[0]} is not available in the NE CPU pool, only {sorted(pool)}",
         )
-    return tuple(ids)
 
 
 def check_memory(memory_mib: int, image_size: int) -> None:
-    """Apply nitro-cli's rule; raises EnclaveFailure E26."""
-    least = -(-image_size * MEMORY_PER_IMAGE // MIB)
+    """Apply nitro-cli's rule, naming 4 times the image in whole MiB as minimum; raises E26."""
     beginning = f"Insufficient memory requested. User provided `memory` is {memory_mib} MB"
     if memory_mib == 0:
         raise EnclaveFailure(
             "E26", f"{beginning}, and memory should be greater than 0 MB.", action="Check memory"
         )
-    if memory_mib < least:
+    if memory_mib * MIB < image_size * MEMORY_PER_IMAGE:
+        least = -(-image_size // MIB) * MEMORY_PER_IMAGE
         raise EnclaveFailure(
             "E26",
             f"{beginning}, but based on the EIF file size, the minimum memory should be {least} MB",
@@ -108,19 +109,26 @@ def check_memory(memory_mib: int, image_size: int) -> None:
         )
 
 
-def check_available(memory_mib: int, meminfo: str) -> None:
-    """Compare with what ``/proc/meminfo`` says is available; raises EnclaveFailure E27."""
-    for line in meminfo.splitlines():
-        key, _, value = line.partition(":")
-        if key == "MemAvailable" and memory_mib * 1024 > int(value.split()[0]):
-            raise EnclaveFailure(
-                "E27",
-                f"Insufficient memory available. User provided `memory` is {memory_mib} MB, which is more "
-                f"than the available memory.\nYou can increase the available memory by editing the "
-                f"`memory_mib` value from '{ALLOCATOR}' and then restart the "
-                "nitro-enclaves-allocator.service.",
-                action="Allocate memory",
-            )
+def claim(request: RunRequest, run: Path) -> ResourceClaim:
+    """Claim what was asked for; raises EnclaveFailure E27, E29."""
+    wish = Wish(request.memory_mib, request.cpu_ids, request.cpu_count or 0)
+    try:
+        return claim_resources(run, wish, os.sched_getaffinity(0))
+    except MemoryShortError as error:
+        raise memory_failure(request.memory_mib, str(error)) from None
+    except CpusTakenError as error:
+        raise EnclaveFailure("E29", str(error), action="Add vCPU") from None
+
+
+def memory_failure(memory_mib: int, reason: str) -> EnclaveFailure:
+    """Make the failure E27: what nitro-cli says, and below it the reason."""
+    return EnclaveFailure(
+        "E27",
+        f"Insufficient memory available. User provided `memory` is {memory_mib} MB, which is more than the "
+        "available hugepage memory.\nYou can increase the available memory by editing the `memory_mib` "
+        f"value from '{ALLOCATOR}' and then restart the nitro-enclaves-allocator.service.\n{reason}",
+        action="Failed to allocate enclave memory",
+    )
 
 
 def check_startable(request: RunRequest) -> None:

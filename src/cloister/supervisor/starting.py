@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cloister.control import EnclaveFailure
-from cloister.eif import Image, SignatureError
+from cloister.eif import SignatureError
 from cloister.places import Places
+from cloister.resources import ResourceClaim
 from cloister.supervisor.loading import LoadedImage, load_image
-from cloister.supervisor.request import RunRequest, check_startable
+from cloister.supervisor.request import RunRequest, check_startable, memory_failure
 from cloister.vmm import (
     UID_BASE,
     Jail,
@@ -56,7 +57,7 @@ class Started:
 def limit_process() -> bool:
     """Dump no enclave's memory, have room for its connections, and bury whatever the machine leaves.
 
-    Returns whether memory is kept out of swap: this process's from now on, and the machine's it will start.
+    Keeps this process out of swap where that is allowed, and returns whether its machine can be kept out too.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None)
@@ -68,13 +69,13 @@ def limit_process() -> bool:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return resource.getrlimit(resource.RLIMIT_MEMLOCK) == endless and libc.mlockall(_MCL_ALL_ON_FAULT) == 0
+    locked = libc.mlockall(_MCL_ALL_ON_FAULT) == 0  # root may lock its own beyond any limit, its machine not
+    return locked and resource.getrlimit(resource.RLIMIT_MEMLOCK) == endless
 
 
 def load_and_check(request: RunRequest, file_fd: int) -> LoadedImage:
     """Load the image; raises EnclaveFailure E19, E29, E34, E35, E59."""
     loaded = load_image(file_fd)
-    _check_runnable(loaded.image)
     check_startable(request)
     if loaded.image.signature is not None:
         from cloister.measure import check_signature, measure  # noqa: PLC0415 -- unsigned images start sooner
@@ -86,15 +87,6 @@ def load_and_check(request: RunRequest, file_fd: int) -> LoadedImage:
     return loaded
 
 
-def _check_runnable(image: Image) -> None:
-    if image.architecture != os.uname().machine:
-        raise EnclaveFailure(
-            "E29",
-            f"The EIF is for {image.architecture}; this host is {os.uname().machine}.",
-            action="Start enclave",
-        )
-
-
 def _console_pipe() -> tuple[int, int]:
     read, write = os.pipe()
     with suppress(OSError):  # then it holds 64 KiB
@@ -102,18 +94,20 @@ def _console_pipe() -> tuple[int, int]:
     return read, write
 
 
-def _guest_memory(request: RunRequest) -> MemoryFile:
+def _guest_memory(claim: ResourceClaim) -> MemoryFile:
+    """Make the memory on the pages claimed, or on ordinary ones where somebody else has taken those."""
     try:
-        return MemoryFile(request.memory_mib)
+        if claim.huge_page_kib is not None:
+            with suppress(MachineError):
+                return MemoryFile(claim.memory_mib, huge_page_kib=claim.huge_page_kib)
+        return MemoryFile(claim.memory_mib)
     except MachineError as error:
-        raise EnclaveFailure(
-            "E27", f"Insufficient memory available. {error}", action="Allocate memory"
-        ) from None
+        raise memory_failure(claim.memory_mib, str(error)) from None
 
 
 def start(
     request: RunRequest,
-    cpus: tuple[int, ...],
+    claim: ResourceClaim,
     loaded: LoadedImage,
     places: Places,
     stack: ExitStack,
@@ -121,18 +115,18 @@ def start(
     lock_memory: bool,
 ) -> Started:
     """Start the machine; ``stack`` gets what undoes it. Raises EnclaveFailure E19, E27, E29."""
-    memory = _guest_memory(request)
+    memory = _guest_memory(claim)
     stack.callback(memory.close)  # after the machine's end: what is undone last was noted first
     pairs = [_device_connection(stack) for _ in range(2)]
     console_read, console_write = _console_pipe() if request.debug else (None, None)
     kvm = None
     try:
-        jail = find_jail(places)
+        jail = find_jail(places, loaded.image.architecture)
         footing = find_footing(places, jail, loaded.kernel_fd, environ=os.environ)
         kvm = open_kvm() if footing.accelerator == "kvm" else None
         config = MachineConfig(
-            cpus=len(cpus),
-            memory_mib=request.memory_mib,
+            cpus=len(claim.cpus),
+            memory_mib=claim.memory_mib,
             memory_fd=memory.fd,
             lock_memory=lock_memory,
             accelerator=footing.accelerator,
@@ -143,8 +137,9 @@ def start(
             nsm_fd=pairs[1][1].fileno(),
             kvm_fd=kvm,
             console_fd=console_write,
+            architecture=jail.architecture,
         )
-        machine = _spawn_on(cpus, config, jail, own_user=footing.own_user)
+        machine = _spawn_on(claim, config, jail, own_user=footing.own_user)
     except JailMissingError as error:
         raise EnclaveFailure(
             "E19", f"File operation failure. {error}\nFile: '{places.jails}', failing operation: 'Open'."
@@ -168,11 +163,17 @@ def _device_connection(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def _spawn_on(cpus: tuple[int, ...], config: MachineConfig, jail: Jail, *, own_user: bool) -> Machine:
-    """Start a machine that inherits the enclave's processors."""
+def _spawn_on(claim: ResourceClaim, config: MachineConfig, jail: Jail, *, own_user: bool) -> Machine:
+    """Start a machine on the enclave's CPUs: in its cgroup where it has one, else by inheritance."""
+    uid = UID_BASE + os.getpid() if own_user else None
+    if claim.cgroup is not None:
+        return spawn_machine(config, jail, uid=uid, cgroup=claim.cgroup)
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)
     try:
-        return spawn_machine(config, jail, uid=UID_BASE + os.getpid() if own_user else None)
+        os.sched_setaffinity(0, claim.cpus)
+    except OSError as error:
+        raise MachineError(f"CPU(s) {sorted(claim.cpus)} cannot be used here: {error.strerror}.") from None
+    try:
+        return spawn_machine(config, jail, uid=uid)
     finally:
         os.sched_setaffinity(0, before)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from cloister.vhost import messages
+from cloister.vhost.doorbell import Doorbell
 from cloister.vhost.faults import DeviceError
 from cloister.vhost.memory import GuestMemory
 from cloister.vhost.messages import Header, ProtocolFeature, Request
@@ -78,7 +79,11 @@ class _Session:
         self._connection = connection
         self._device = device
         self._memory = memory
-        self._rings = [Ring(i, device, memory, self._loop, self.fail) for i in range(device.queue_count)]
+        self._doorbell = Doorbell()
+        self._rings = [
+            Ring(i, device, memory, self._loop, fail=self.fail, doorbell=self._doorbell)
+            for i in range(device.queue_count)
+        ]
         # Plain integers: the complement of an IntFlag knows its named bits alone.
         self._offered = int(device.features | Feature.VERSION_1 | _F_PROTOCOL_FEATURES)
         self._protocol = int(ProtocolFeature.MQ | ProtocolFeature.REPLY_ACK | ProtocolFeature.RESET_DEVICE)
@@ -109,6 +114,7 @@ class _Session:
         self._loop.remove_reader(self._connection)
         for ring in self._rings:
             ring.close()
+        self._doorbell.close()
         self._device.end()
         self._close_files()
         self._connection.close()

@@ -110,6 +110,7 @@ def _map(region: MemoryRegion, file: int) -> MappedRegion:
         raise DeviceError(f"memory region {region} does not lie on a page inside its file of {length} bytes")
     try:
         mapping = mmap.mmap(file, region.size, offset=region.offset)
+        mapping.madvise(mmap.MADV_DONTDUMP)  # a core_pattern that is a pipe ignores the limit of core dumps
     except (OSError, ValueError, OverflowError) as error:
         raise DeviceError(f"memory region {region} cannot be mapped: {error}") from error
     return MappedRegion(region, file, mapping, memoryview(mapping))

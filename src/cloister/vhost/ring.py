@@ -6,10 +6,10 @@ Follows the vhost-user protocol, "Ring states": a ring runs when it has an addre
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from cloister.vhost.doorbell import Doorbell, drain
 from cloister.vhost.faults import DeviceError
 from cloister.vhost.memory import GuestMemory
 from cloister.vhost.messages import RingAddress
@@ -38,7 +38,9 @@ class Ring:
         device: QueueUser,
         memory: GuestMemory,
         loop: asyncio.AbstractEventLoop,
+        *,
         fail: Callable[[DeviceError], None],
+        doorbell: Doorbell,
     ) -> None:
         self.index = index
         self.size = 0
@@ -49,6 +51,7 @@ class Ring:
         self._memory = memory
         self._loop = loop
         self._fail = fail
+        self._doorbell = doorbell
         self._address: RingAddress | None = None
         self._kick: int | None = None
         self._call: int | None = None
@@ -136,8 +139,7 @@ class Ring:
 
     def _kicked(self) -> None:
         assert self._kick is not None
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._kick)
+        drain(self._kick)
         self._serve()
 
     def _serve(self) -> None:
@@ -148,8 +150,7 @@ class Ring:
 
     def _interrupt(self) -> None:
         if self._call is not None:
-            with suppress(BlockingIOError):  # a full counter is an interrupt that is pending anyway
-                os.eventfd_write(self._call, 1)
+            self._doorbell.ring(self._call)
 
 
 def _check_eventfd(file: int) -> None:

@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from cloister.places import Places
+from cloister.places import Places, own_architecture
 from cloister.vmm.config import Accelerator, MachineConfig, MachineError
 from cloister.vmm.jail import UID_BASE, Jail
 from cloister.vmm.machine import Machine, open_kvm, spawn_machine
@@ -24,10 +24,13 @@ from cloister.vmm.memory import MemoryFile
 OVERRIDE: Final = "CLOISTER_ACCEL"
 PROBE_SECONDS: Final = 20.0
 PROBE_MIB: Final = 256
-PROBE_CMDLINE: Final = "console=ttyS0 panic=-1 reboot=t"
+PROBE_CMDLINE: Final = {"x86_64": "console=ttyS0 panic=-1 reboot=t", "aarch64": "panic=-1"}
+"""On aarch64 the machine's loader names the console, which is a virtio one."""
 PROBE_PROOF: Final = re.compile(rb"as init process|No working init|Unable to mount root")
 """What kernels say when they have come as far as starting the first program."""
 MAX_PROBE_OUTPUT: Final = 1 << 20
+MAX_KNOWN: Final = 8
+"""Answers remembered: one for each jail, kernel of the host and user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,10 @@ def find_footing(places: Places, jail: Jail, kernel_fd: int, *, environ: Mapping
     wish = environ.get(OVERRIDE, "")
     if wish not in ("", "kvm", "tcg"):
         raise MachineError(f"{OVERRIDE} is {wish!r}; expected kvm or tcg.")
+    if wish == "kvm" and jail.architecture != own_architecture():
+        raise MachineError(
+            f"{OVERRIDE} is kvm, which here runs {own_architecture()} alone; got {jail.architecture}."
+        )
     key = f"{jail.identity} {os.uname().release} {os.geteuid()}"
     cache = places.cache / "accelerator.json"
     known = _read(cache, key)
@@ -55,7 +62,9 @@ def find_footing(places: Places, jail: Jail, kernel_fd: int, *, environ: Mapping
 
 def probe_footing(jail: Jail, kernel_fd: int) -> Footing:
     """Find out by use; raises MachineError when no accelerator boots the kernel."""
-    candidates: list[Accelerator] = ["kvm", "tcg"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
+    # KVM runs the host's own instructions alone
+    hardware = jail.architecture == own_architecture() and os.access("/dev/kvm", os.R_OK | os.W_OK)
+    candidates: list[Accelerator] = ["kvm", "tcg"] if hardware else ["tcg"]
     users = [UID_BASE, None] if os.geteuid() == 0 else [None]
     complaints: list[str] = []
     for accelerator in candidates:
@@ -77,11 +86,12 @@ def _boots(jail: Jail, kernel_fd: int, accelerator: Accelerator, uid: int | None
         memory_mib=PROBE_MIB,
         memory_fd=memory.fd,
         accelerator=accelerator,
-        cmdline=PROBE_CMDLINE,
+        cmdline=PROBE_CMDLINE[jail.architecture],
         kernel_fd=kernel_fd,
         initrd_fd=empty,
         kvm_fd=kvm,
         console_fd=theirs,
+        architecture=jail.architecture,
     )
     machine = None
     try:
@@ -113,11 +123,19 @@ def _listen(console: int, machine: Machine) -> bytes:
 
 def _read(cache: Path, key: str) -> Footing | None:
     try:
-        known = json.loads(cache.read_text())[key]
+        known = _read_all(cache)[key]
         accelerator = known["accelerator"]
         return Footing(accelerator, bool(known["own_user"])) if accelerator in ("kvm", "tcg") else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
+
+
+def _read_all(cache: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(cache.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _write(cache: Path, key: str, footing: Footing) -> None:
@@ -125,8 +143,11 @@ def _write(cache: Path, key: str, footing: Footing) -> None:
 
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
         cache.parent.mkdir(parents=True, exist_ok=True)
-        fields = {"accelerator": footing.accelerator, "own_user": footing.own_user}
+        fields = _read_all(cache)
+        fields.pop(key, None)
+        fields = dict([*fields.items()][1 - MAX_KNOWN :])
+        fields[key] = {"accelerator": footing.accelerator, "own_user": footing.own_user}
         with tempfile.TemporaryDirectory(dir=cache.parent, prefix=".accelerator-") as scratch:
             draft = Path(scratch, cache.name)  # a full disk leaves none of it behind
-            draft.write_text(json.dumps({key: fields}))
+            draft.write_text(json.dumps(fields))
             draft.replace(cache)

@@ -1,44 +1,63 @@
 """QEMU's argument vector for a machine; pure.
 
-A microvm without ACPI and PCI: devices are virtio-mmio alone, announced by QEMU on the kernel command line.
-What is appended here, like that announcement, is not measured. Spec: DESIGN section 2; qemu.md A1, A2.
+x86_64 is a microvm without ACPI and PCI: devices are virtio-mmio alone, announced by QEMU on the kernel
+command line. aarch64 is the smallest virt machine: the same devices, announced in its device tree. What is
+appended here, like those announcements, is not measured. Spec: DESIGN section 2; qemu.md A1, A2.
 """
 
 from typing import Final
 
-from cloister.vmm.config import NSM_VIRTIO_ID, MachineConfig, MachineError
+from cloister.vmm.config import NSM_VIRTIO_ID, Architecture, MachineConfig
+from cloister.vmm.jail import emulator_path
 
 SANDBOX: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 RESET_BY_TRIPLE_FAULT: Final = "reboot=t"
 """The microvm has no keyboard controller: with AWS's ``reboot=k`` alone a guest spins 1.5 s before it ends,
 and one booted from a bzImage has been seen starting again."""
-MACHINE: Final = (
-    "microvm,acpi=off,pcie=off,rtc=on,usb=off,graphics=off,"
-    "mem-merge=off,dump-guest-core=off,memory-backend=ram"
-)
+VIRTIO_CONSOLE: Final = "console=hvc0"
+"""The virt machine has no UART that AWS's ``console=ttyS0`` could mean."""
+_MEMORY_OPTIONS: Final = "mem-merge=off,dump-guest-core=off,memory-backend=ram"
+MACHINES: Final[dict[Architecture, str]] = {
+    "x86_64": f"microvm,acpi=off,pcie=off,rtc=on,usb=off,graphics=off,{_MEMORY_OPTIONS}",
+    # the newest interrupt controller that the accelerator has, without the part that PCI alone uses
+    "aarch64": f"virt,acpi=off,gic-version=max,its=off,usb=off,graphics=off,{_MEMORY_OPTIONS}",
+}
 
 
 def command_line(config: MachineConfig) -> list[str]:
-    """Return QEMU's argument vector, its path within the jail first; raises MachineError."""
-    if config.architecture != "x86_64":
-        raise MachineError(f"Machines of architecture x86_64 can be started here; got {config.architecture}.")
+    """Return QEMU's argument vector, its path within the jail first."""
     return [
-        "/usr/bin/qemu-system-x86_64",
+        emulator_path(config.architecture),
+        "-name", "enclave,debug-threads=on",  # by their names the threads of the vCPUs are found and pinned
         "-nodefaults",
         "-no-user-config",
         "-display", "none",
         "-no-reboot",  # a guest ends by resetting itself
-        "-M", MACHINE,
+        "-M", MACHINES[config.architecture] + _transports(config),
         *_processors(config),
         "-m", f"{config.memory_mib}M",
         *_memory(config),
         "-kernel", f"/proc/self/fd/{config.kernel_fd}",
         "-initrd", f"/proc/self/fd/{config.initrd_fd}",
-        "-append", f"{config.cmdline} {RESET_BY_TRIPLE_FAULT}",
+        "-append", " ".join([config.cmdline, *_appended(config)]),
         *_devices(config),
         *_console(config),
         "-sandbox", SANDBOX,
     ]  # fmt: skip
+
+
+def _appended(config: MachineConfig) -> list[str]:
+    if config.architecture == "x86_64":
+        return [RESET_BY_TRIPLE_FAULT]
+    return [VIRTIO_CONSOLE] if config.console_fd is not None else []
+
+
+def _transports(config: MachineConfig) -> str:
+    """Say how many virtio-mmio transports there are; the microvm tells its guest of those in use alone."""
+    if config.architecture == "x86_64":
+        return ""
+    used = sum(fd is not None for fd in (config.vsock_fd, config.nsm_fd, config.console_fd))
+    return f",virtio-mmio-transports={used}"
 
 
 def _memory(config: MachineConfig) -> list[str]:
@@ -60,7 +79,8 @@ def _processors(config: MachineConfig) -> list[str]:
 
 
 def _devices(config: MachineConfig) -> list[str]:
-    words = []
+    # the microvm's transports are of virtio 1.0 unasked
+    words = [] if config.architecture == "x86_64" else ["-global", "virtio-mmio.force-legacy=false"]
     if config.vsock_fd is not None:
         words += ["-chardev", f"socket,id=vsock,fd={config.vsock_fd}"]
         words += ["-device", "vhost-user-vsock-device,chardev=vsock"]
@@ -73,8 +93,13 @@ def _devices(config: MachineConfig) -> list[str]:
 
 def _console(config: MachineConfig) -> list[str]:
     # AWS's init needs a /dev/console to open, so the UART is there even where nobody may listen
+    sink = ["-serial", "null"]
     if config.console_fd is None:
-        return ["-serial", "null"]
+        return sink
     # a pipe keeps a byte in a byte; a socket, which takes hundreds for each, would fill up and lose output
     pipe = ["-add-fd", f"fd={config.console_fd},set=2"]
-    return [*pipe, "-chardev", "file,id=console,path=/dev/fdset/2,append=on", "-serial", "chardev:console"]
+    pipe += ["-chardev", "file,id=console,path=/dev/fdset/2,append=on"]
+    if config.architecture == "x86_64":
+        return [*pipe, "-serial", "chardev:console"]
+    pipe += ["-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=console"]
+    return [*pipe, *sink]

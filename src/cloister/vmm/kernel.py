@@ -1,8 +1,8 @@
 """Unpacks a bzImage to the ELF kernel inside it, so that the guest need not do it under emulation.
 
 What is measured stays the section as it stands. The boot protocol is Linux's Documentation/arch/x86/boot.rst
-(2.08 and later); the ELF is started through PVH, so it must carry XEN_ELFNOTE_PHYS32_ENTRY. Leaves out zstd,
-bzip2 and LZO: such kernels are booted as they are and unpack themselves.
+(2.08 and later); the ELF is started through PVH, so it must carry XEN_ELFNOTE_PHYS32_ENTRY. Leaves out zstd
+and LZO, which Python 3.11 lacks: such kernels are booted as they are and unpack themselves.
 """
 
 import struct
@@ -14,6 +14,8 @@ MAX_KERNEL: Final = 256 << 20
 SETUP_HEADER: Final = 0x1F1
 XEN_ELFNOTE_PHYS32_ENTRY: Final = 18
 _LZ4_LEGACY: Final = b"\x02\x21\x4c\x18"
+_LZMA: Final = b"\x5d\x00\x00"
+"""The properties that every compressor writes first, and the low bytes of any dictionary size."""
 _LZ4_LEGACY_BLOCK: Final = 8 << 20
 """Every block of the legacy frame but the last unpacks to this many bytes."""
 _BOOT_FLAG: Final = b"\x55\xaa"
@@ -56,12 +58,23 @@ def _decompress(payload: memoryview) -> bytes | None:
         return _unpack_lz4(payload[4:-4], size)
     if magic.startswith(b"\x1f\x8b"):
         return zlib.decompressobj(wbits=31).decompress(payload, size)
-    if magic == b"\xfd7zXZ\x00":
-        return _unpack_xz(payload[:-4], size)
+    if magic == b"\xfd7zXZ\x00" or magic.startswith(_LZMA):
+        return _unpack_lzma(payload[:-4], size)
+    if magic.startswith(b"BZh"):
+        return _unpack_bzip2(payload[:-4], size)
     return None
 
 
-def _unpack_xz(stream: memoryview, size: int) -> bytes:
+def _unpack_bzip2(stream: memoryview, size: int) -> bytes:
+    import bz2  # noqa: PLC0415 -- loaded only when such a kernel is met
+
+    try:
+        return bz2.BZ2Decompressor().decompress(stream, size)
+    except OSError as error:
+        raise ValueError(str(error)) from None
+
+
+def _unpack_lzma(stream: memoryview, size: int) -> bytes:
     import lzma  # noqa: PLC0415 -- loaded only when such a kernel is met
 
     try:

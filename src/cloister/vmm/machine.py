@@ -5,7 +5,6 @@ No monitor: what the enclave needs comes over its devices, and a machine without
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import select
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from cloister.vmm.command_line import command_line
 from cloister.vmm.config import MachineConfig, MachineError
 from cloister.vmm.jail import STAGE, Jail, jail_command_line
+from cloister.vmm.seccomp import seccomp_filter
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,20 +31,18 @@ MAX_COMPLAINT: Final = 8192
 """Bytes kept of what QEMU writes to its standard error; the rest is read and dropped."""
 _CLONE_NEWNS: Final = 0x20000
 _PR_SET_PDEATHSIG: Final = 1
-_F_SETSIG: Final = 10
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 
 
 class Machine:
     """QEMU and bubblewrap, started by this process; they die with it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], info_fd: int, lifeline: int) -> None:
-        """Take over the read end of bubblewrap's information and our end of the machine's lifeline."""
+    def __init__(self, process: subprocess.Popen[bytes], info_fd: int) -> None:
+        """Take over bubblewrap, the leader of a process group, and the read end of what it tells."""
         assert process.stderr is not None
         self._process = process
         self._process_fd = os.pidfd_open(process.pid)
         self._info_fd = info_fd
-        self._lifeline = lifeline
         self._stderr_fd = process.stderr.fileno()
         self._complaint = bytearray()
         self._emulator_fd: int | None = None
@@ -164,7 +162,6 @@ class Machine:
             self.last_words()
             self._process.stderr.close()
             os.close(self._process_fd)
-            os.close(self._lifeline)
 
 
 def _read_to_end(pipe: int, seconds: float) -> bytes:
@@ -192,36 +189,46 @@ def open_kvm() -> int:
         raise MachineError(f"/dev/kvm cannot be opened: {error.strerror}.") from None
 
 
-def spawn_machine(config: MachineConfig, jail: Jail, *, uid: int | None = None) -> Machine:
+def _filter_file() -> int:
+    program = seccomp_filter(os.uname().machine)
+    file = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    os.write(file, program)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
+def spawn_machine(
+    config: MachineConfig, jail: Jail, *, uid: int | None = None, cgroup: Path | None = None
+) -> Machine:
     """Start QEMU in the jail and return at once; ``uid`` is its own user where the caller is root.
 
-    Raises MachineError. The configuration's descriptors are inherited and stay open here: close them.
+    The machine runs in ``cgroup`` where given. Raises MachineError.
+    The configuration's descriptors are inherited and stay open here: close them.
     """
     info_read, info_write = os.pipe()
-    lifeline_read, lifeline_write = os.pipe()
-    words = jail_command_line(str(jail.directory) if uid is None else STAGE)
+    seccomp = _filter_file()
+    words = jail_command_line(str(jail.directory) if uid is None else STAGE, seccomp_fd=seccomp)
     words[1:1] = ["--info-fd", str(info_write)]
     try:
         process = subprocess.Popen(
             [*words, *command_line(config)],
-            pass_fds=(*config.descriptors, info_write),
-            stdin=lifeline_read,
+            pass_fds=(*config.descriptors, info_write, seccomp),
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
             process_group=0,
-            preexec_fn=_prepare(uid, jail.directory),  # noqa: PLW1509 -- no threads yet
+            preexec_fn=_prepare(uid, jail.directory, cgroup),  # noqa: PLW1509 -- no threads yet
         )
     except (OSError, subprocess.SubprocessError) as error:
         os.close(info_read)
-        os.close(lifeline_write)
         raise MachineError(
             f"QEMU's jail cannot be started: {error}; is bubblewrap (bwrap) installed?"
         ) from None
     finally:
         os.close(info_write)
-        os.close(lifeline_read)
-    return Machine(process, info_read, lifeline_write)
+        os.close(seccomp)
+    return Machine(process, info_read)
 
 
 @asynccontextmanager
@@ -236,22 +243,19 @@ async def start_machine(
         machine.close()
 
 
-def _prepare(uid: int | None, root: Path) -> Callable[[], None]:
-    """Prepare a child: its own user where the caller is root, and the death of its starter as its own.
-
-    Bubblewrap and its child, until that becomes QEMU, share a process group, which the kernel kills when the
-    other end of their standard input closes: there is no moment at which they could outlive their starter.
-    (A child holds that end itself until it is executed: should its starter die before, it closes it itself.)
-    """
+def _prepare(uid: int | None, root: Path, cgroup: Path | None) -> Callable[[], None]:
+    """Prepare a child: its cgroup, its own user where the caller is root, its starter's death as its own."""
     libc = ctypes.CDLL(None, use_errno=True)
+    starter = os.getpid()
 
     def prepare() -> None:
+        if cgroup is not None:
+            (cgroup / "cgroup.procs").write_text("0")
         if uid is not None:
             _become(libc, uid, root)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpid())
-        fcntl.fcntl(0, _F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)
+        if os.getppid() != starter:  # it died before its death could be noticed
+            os._exit(1)
 
     return prepare
 

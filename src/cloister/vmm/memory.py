@@ -1,8 +1,9 @@
-"""A guest's memory as a file of the process that started it, to be overwritten once QEMU is dead.
+"""A guest's memory as a file of the process that started it, overwritten once QEMU is dead.
 
-A memory file (memfd_create(2)), on huge pages where asked; its size is sealed, for the device back ends map it.
+A memory file (memfd_create(2)), on huge pages where asked; its size is sealed, for the devices map it.
 """
 
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -12,8 +13,6 @@ from typing import Final
 
 from cloister.vmm.config import MachineError
 
-CHUNK: Final = 4 << 20
-"""Bytes overwritten at a time."""
 _HUGE_SHIFT: Final = 26
 """Where memfd_create takes the binary logarithm of the page size."""
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -35,6 +34,8 @@ class MemoryFile:
             raise MachineError(f"guest memory cannot be made: {error.strerror}.") from None
         try:
             os.ftruncate(self.fd, self._size)
+            if self._huge:  # mapping it once reserves its pages: better now than in the middle of a boot
+                mmap.mmap(self.fd, self._size).close()
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
         except (OSError, OverflowError) as error:
             os.close(self.fd)
@@ -46,15 +47,16 @@ class MemoryFile:
 
         The kernel clears pages only when it gives them out again, at a time nobody knows.
         """
-        zeros = bytes(CHUNK)
-        with mmap.mmap(self.fd, self._size) as memory, memoryview(memory) as view:
-            position = 0
-            while position < self._size:
-                position, end = self._next_used(position)
-                for start in range(position, end, CHUNK):
-                    length = min(CHUNK, end - start)
-                    view[start : start + length] = zeros[:length]
-                position = end
+        with mmap.mmap(self.fd, self._size) as memory:
+            first = ctypes.c_char.from_buffer(memory)
+            try:
+                address, position = ctypes.addressof(first), 0
+                while position < self._size:
+                    position, end = self._next_used(position)
+                    ctypes.memset(address + position, 0, end - position)
+                    position = end
+            finally:
+                del first  # the mapping cannot be closed while something points into it
 
     def close(self) -> None:
         """Overwrite and let go; safe to call again."""

@@ -1,6 +1,5 @@
 """``nitro-cli describe-eif``: what an image holds, in AWS's JSON. Spec: nitro-tools 1.3, 1.4, 2.3."""
 
-import argparse
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,9 @@ from cryptography import x509
 
 from cloister.build import BuildError, FileError, map_image
 from cloister.cli.nitro.errors import NitroCliError
+from cloister.cli.nitro.grammar import Arguments, Option
 from cloister.eif import EifError, Image, ImageMetadata, PayloadMismatchError, SignatureError
 from cloister.measure import Measurements, measure
-
-HELP = "Return information about an EIF found at a given path."
 
 _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()  # noqa: SIM905 - reads as it prints
 _TEXTS: Final = {
@@ -37,15 +35,13 @@ _ALGORITHMS: Final = {
 """OpenSSL's names (objects.txt) of the algorithms a certificate may be signed with."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare AWS's options."""
-    parser.add_argument("--eif-path", metavar="EIF_PATH", type=Path, required=True)
+OPTIONS = (Option("eif-path", "Path to the EIF to describe.", "eif-path", required=True),)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Arguments) -> int:
     """Print the description; a damaged image is described as far as it can be, and then refused with E35."""
     with nitro_errors("Failed to describe EIF", "E35"):
-        image = map_image(args.eif_path, check_crc=False)
+        image = map_image(Path(args.eif_path), check_crc=False)
         print(json.dumps(describe(image, measure(image)), indent=2))
     if not image.crc_ok:
         raise NitroCliError(

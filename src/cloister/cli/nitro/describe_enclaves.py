@@ -1,23 +1,27 @@
 """``nitro-cli describe-enclaves``: the enclaves that run. Spec: nitro-tools 1.3, 1.4, 1.6."""
 
-import argparse
-import json
+import errno
+import os
+import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from cloister.cli.nitro.errors import NitroCliError
-from cloister.control import Answer, Record, Request, ask_all
+from cloister.cli.nitro.grammar import Arguments, Option
+from cloister.cli.nitro.json_text import print_json
+from cloister.control import Answer, Record, Register, Request, ask
 from cloister.places import current_places
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare AWS's options."""
-    parser.add_argument("--metadata", action="store_true", help="add the images' metadata")
+ANSWER_SECONDS = 3.0
+OPTIONS = (Option("metadata", "Adds EIF metadata of the current enclaves to the command output."),)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Arguments) -> int:
     """Print what every supervisor says of its enclave, oldest first."""
-    answers = ask_all(current_places().run, Request("describe", metadata=args.metadata))
+    run_directory = current_places().run
+    answers = ask(run_directory, live_enclaves(run_directory), Request("describe", metadata=args.metadata))
     bodies = [answer.reply.body for answer in answers if answer.reply is not None]
     if any(body.get("Flags") == "DEBUG_MODE" for body in bodies):
         print(
@@ -25,29 +29,79 @@ def run(args: argparse.Namespace) -> int:
             "its attestation documents show zeros.",
             file=sys.stderr,
         )
-    print(json.dumps(bodies, indent=2), flush=True)
+    say_lost(answers)
+    print_json(bodies)
     check_answers(answers)
     return 0
 
 
-def check_answers(answers: Sequence[Answer]) -> None:
-    """Complain about supervisors that did not answer (E39) or refused (E38)."""
-    failed = sum(answer.reply is None for answer in answers)
-    if failed:
-        print(f"Failed connections: {failed}", file=sys.stderr)
+def live_enclaves(run_directory: Path) -> list[Record]:
+    """Return the enclaves of this host's user; raises NitroCliError E07.
+
+    A directory of sockets that does not exist yet is one without enclaves.
+    """
+    try:
+        names = set(os.listdir(run_directory))  # noqa: PTH208 -- the register passes over what it cannot read
+    except FileNotFoundError:
+        return []
+    except OSError as error:
         raise NitroCliError(
-            "E39",
-            f"Enclave process connection failure. {failed} of {len(answers)} enclave processes "
-            "did not answer.",
-            action="Connect to enclave process",
-        )
-    refused = [answer for answer in answers if answer.reply is not None and answer.reply.status != 0]
+            "E07",
+            f"Read from disk failure. The directory of sockets {run_directory} cannot be read: "
+            f"{error.strerror}.",
+            action="Failed to send command to all enclave processes",
+        ) from None
+    records = Register(run_directory).live()
+    for name in names:
+        if name.endswith(".sock") and name.removesuffix(".sock") + ".json" not in names:
+            _remove_if_stale(run_directory, name)
+    return records
+
+
+def _remove_if_stale(run_directory: Path, name: str) -> None:
+    """Remove a socket without a record at which nobody listens; what may not be asked is left alone."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        directory = os.open(run_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:  # a socket's path has at most 107 bytes (unix(7))
+            probe.settimeout(ANSWER_SECONDS)
+            probe.connect(f"/proc/self/fd/{directory}/{name}")
+        except (PermissionError, TimeoutError):
+            return
+        except OSError:
+            os.unlink(name, dir_fd=directory)
+        finally:
+            os.close(directory)
+
+
+def say_lost(answers: Sequence[Answer]) -> None:
+    """Count the supervisors that did not answer, on stderr, before what the others said."""
+    lost = sum(answer.reply is None for answer in answers)
+    if lost:
+        print(f"Failed connections: {lost}", file=sys.stderr)
+
+
+def check_answers(answers: Sequence[Answer], *, allowed: tuple[int, ...] = (0,)) -> None:
+    """Complain about supervisors that refused (E38) or did not answer (E39); raises NitroCliError."""
+    refused = [
+        answer.reply.status
+        for answer in answers
+        if answer.reply is not None and answer.reply.status not in allowed
+    ]
     if refused:
+        why = "enclaves belong to the user who started them"
+        if refused[0] != errno.EACCES:
+            why = f"status {refused[0]}"
         raise NitroCliError(
             "E38",
-            f"Enclave process command not executed. {len(refused)} of {len(answers)} enclave processes "
-            "refused: enclaves belong to the user who started them.",
-            action="Execute command",
+            f"Failed to execute {len(refused)} enclave process commands: {why}.",
+            action="Failed to handle all enclave process replies",
+        )
+    lost = sum(answer.reply is None for answer in answers)
+    if lost:
+        raise NitroCliError(
+            "E39",
+            f"Failed to connect to {lost} enclave processes.",
+            action="Failed to handle all enclave process replies",
         )
 
 
@@ -55,11 +109,9 @@ def find_by_name(records: Sequence[Record], name: str) -> Record:
     """Return the one enclave of that name; raises NitroCliError E58."""
     found = [record for record in records if record.name == name]
     if not found:
-        raise NitroCliError("E58", "No enclave matched the given name.", action="Find enclave by name")
+        raise NitroCliError("E58", "No enclave matched the given name.", action="Get ID by Name")
     if len(found) > 1:
-        raise NitroCliError(
-            "E58", "Conflicting enclave names have been found.", action="Find enclave by name"
-        )
+        raise NitroCliError("E58", "Conflicting enclave names have been found.", action="Get ID by Name")
     return found[0]
 
 
@@ -70,7 +122,7 @@ def find_by_id(records: Sequence[Record], enclave_id: str) -> Record:
             return record
     raise NitroCliError(
         "E11",
-        f"Socket error. There is no running enclave with the id `{enclave_id}`; "
+        f"There is no running enclave with the id `{enclave_id}`; "
         "nitro-cli describe-enclaves shows those there are.",
-        action="Connect to enclave process",
+        action="Failed to connect to enclave process",
     )

@@ -1,25 +1,34 @@
 """``nitro-cli sign-eif``: sign an image, or sign it anew. Spec: nitro-tools 1.3, 1.4, 2.3."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 from cloister.build import sign_image
-from cloister.cli.image import add_signing_arguments, load_signer, terminable
+from cloister.cli.image import load_signer, terminable
 from cloister.cli.nitro.describe_eif import nitro_errors
 from cloister.cli.nitro.errors import NitroCliError
+from cloister.cli.nitro.grammar import Arguments, Option
 
-HELP = "Sign an EIF found at a given path."
+SIGNING_OPTIONS = (
+    Option(
+        "signing-certificate",
+        "Local path to developer's X509 signing certificate.",
+        "signing-certificate",
+        requires=("private-key",),
+    ),
+    Option(
+        "private-key",
+        "Local path to developer's Eliptic Curve private key, or a KMS key ARN.",
+        "private-key",
+        requires=("signing-certificate",),
+    ),
+)
+OPTIONS = (Option("eif-path", "Path to the EIF to sign.", "eif-path"), *SIGNING_OPTIONS)
+"""The path is looked for only when the command runs (E01), as AWS does."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare AWS's options; the path is looked for only when the command runs, as AWS does."""
-    parser.add_argument("--eif-path", metavar="EIF_PATH", type=Path)
-    add_signing_arguments(parser)
-
-
-def run(args: argparse.Namespace) -> int:
+def run(args: Arguments) -> int:
     """Sign in place: PCR0 to 2 stay, PCR8 names the certificate. A failure leaves the file as it was."""
     if args.eif_path is None:
         raise NitroCliError(
@@ -27,12 +36,12 @@ def run(args: argparse.Namespace) -> int:
         )
     refuse_remote_key(args.private_key)
     with nitro_errors("Failed to sign EIF", "E60"), terminable():
-        signer = load_signer(args)
+        signer = load_signer(args.signing_certificate, args.private_key)
         if signer is None:
             raise NitroCliError(
                 "E60", "EIF signing error. Both --signing-certificate and --private-key are missing."
             )
-        measurements = sign_image(args.eif_path, signer)
+        measurements = sign_image(Path(args.eif_path), signer)
     print("Enclave Image successfully signed.", file=sys.stderr)
     print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
     return 0

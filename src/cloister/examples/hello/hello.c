@@ -8,7 +8,6 @@
  * The request and response are the Nitro Secure Module's CBOR, written by hand: they have one fixed shape here.
  */
 #include <fcntl.h>
-#include <linux/vm_sockets.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +15,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include <linux/vm_sockets.h> /* last: older ones take for granted what sys/socket.h declares */
 
 #define PORT 5000
 #define NONCE_MIN 24 /* below, CBOR writes the length of a byte string in another way */
