@@ -11,7 +11,7 @@ UNIT = Path(__file__).resolve().parents[2] / "deploy/systemd/cloister-enclave@.s
 
 
 def test_unit_is_valid(tmp_path: Path) -> None:
-    """systemd-analyze finds nothing to say about an instance of it; only the command's place is this host's."""
+    """systemd-analyze has nothing to say about an instance of it, with the command where this host has it."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is absent")
     command = Path(sys.executable).with_name("cloister")

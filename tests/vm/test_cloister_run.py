@@ -114,7 +114,7 @@ def test_killed_supervisor_and_closed_output(host: OwnHost, kit: Kit) -> None:
 
 
 def test_detached_enclave_is_stopped(host: OwnHost, kit: Kit) -> None:
-    """--detach prints the id alone; stop ends it, wherever the logs are, and wait says that it was stopped."""
+    """--detach prints the id alone; stop ends it, whatever the state of the logs, and wait tells so."""
     words = ("run", host.image(kit, "ending.c", "stay"), "--detach", "--name", "apart")
     enclave_id = host.command(CLOISTER, *words).stdout.strip()
     assert enclave_id in host.command(CLOISTER, "ps").stdout
