@@ -5,7 +5,7 @@ CLOISTER := $(BIN)/cloister
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format lint types unit test soak bench fuzz foreign clean
+.PHONY: help setup demo check format lint types unit test kvm soak bench fuzz foreign clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -41,6 +41,9 @@ unit: .venv/.installed  ## the quick tests: no virtual machine
 test: .venv/.installed  ## every test but the soak; enclaves of both architectures are prepared first
 	@$(CLOISTER) setup --arch all
 	$(BIN)/pytest -q -m "not soak"
+
+kvm: setup  ## the VM tests under KVM, in an emulated host that has it; check runs them too
+	$(BIN)/pytest -q -s tests/kvm_host
 
 foreign: setup  ## build a kernel like AWS's, for the tests of foreign images (once a host)
 	@PYTHONPATH=tests $(BIN)/python -m foreign

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ def console(run_directory: Path, output: bytes, *, stays: threading.Event | None
                     client, _ = listener.accept()
                 except OSError:  # shut down
                     return
-                with client:
+                with client, suppress(OSError):  # whoever looked may have left
                     client.sendall(output)
                     if stays is not None:
                         stays.wait(60)

@@ -93,6 +93,7 @@ def test_the_other_end_of_a_socket_is_known() -> None:
         ("/memfd:guest-memory (deleted)", "memfd guest-memory", None),
         ("anon_inode:[eventfd]", "eventfd", None),
         ("anon_inode:kvm-vm", "kvm-vm", None),
+        ("anon_inode:kvm-vcpu:0", "kvm-vcpu", None),
         ("/dev/null", "/dev/null", None),
     ],
 )

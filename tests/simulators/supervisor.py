@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,4 +46,5 @@ def _serve(listener: socket.socket, reply: Reply | None) -> None:
             except ControlError:
                 continue
             if reply is not None:
-                client.sendall(reply.to_bytes())
+                with suppress(OSError):  # whoever asked may have left
+                    client.sendall(reply.to_bytes())

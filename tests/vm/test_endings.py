@@ -120,9 +120,7 @@ def test_boot_that_panics_fails_with_the_panic(host: Host, tmp_path: Path) -> No
         ]
         write_eif(file, sections)
     refused = host.cli(*host.run_words(broken, "--debug-mode"), code=39)
-    assert (
-        "[ E36 ] Enclave boot failure. The guest's kernel panicked: 'No working init found" in refused.stderr
-    )
+    assert "[ E36 ] Enclave boot failure. The guest's kernel panicked: '" in refused.stderr
     record = list_records(host.logs)[-1]
     assert record.enclave_name == "headless"
     assert record.cause == "panic"

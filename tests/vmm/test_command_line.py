@@ -22,7 +22,7 @@ def test_production_machine() -> None:
     assert command_line(config()) == [
         "/usr/bin/qemu-system-x86_64", "-name", "enclave,debug-threads=on",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", MACHINE,
-        "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+        "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm,-fzrm,-fsrs,-fsrc", "-smp", "2",
         "-m", "512M",
         "-object",
         "memory-backend-file,id=ram,size=512M,mem-path=/proc/self/fd/4,share=on,merge=off,dump=off",
@@ -105,10 +105,11 @@ def test_aarch64_debug_machine_has_a_virtio_console() -> None:
 
 
 def test_jail_shares_nothing() -> None:
-    """The jail has a read-only root, no capability, no device node and namespaces of its own."""
-    assert jail_command_line("/somewhere/jail") == [
+    """The jail has a read-only root, no capability, no device node, a filter and namespaces of its own."""
+    assert jail_command_line("/somewhere/jail", seccomp_fd=7) == [
         "bwrap", "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534",
         "--hostname", "enclave",
-        "--ro-bind", "/somewhere/jail", "/", "--proc", "/proc", "--cap-drop", "ALL", "--new-session",
+        "--ro-bind", "/somewhere/jail", "/", "--proc", "/proc", "--remount-ro", "/proc",
+        "--cap-drop", "ALL", "--seccomp", "7", "--new-session",
         "--die-with-parent", "--as-pid-1", "--clearenv", "--",
     ]  # fmt: skip

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cloister.resources import (
     CONFIG,
     MAX_CONFIG,
     AllocatorError,
+    ClaimError,
     HostView,
     Pool,
     RuleError,
@@ -121,7 +123,7 @@ def _show(run: Path, *, as_json: bool) -> int:
     pool = load_pool(run)
     shares = []
     if run.is_dir():
-        with locked_claims(run) as directory:
+        with suppress(ClaimError), locked_claims(run) as directory:  # they are their owner's to look into
             shares = live_claims(directory)
     claims = [
         {"CPUIDs": list(s.cpus), "MemoryMiB": s.memory_mib, "HugePageKiB": s.huge_page_kib} for s in shares

@@ -25,6 +25,7 @@ from cloister.vsock import (
 
 PUMP_BUDGET = 256 << 10  # bytes for the guest from one connection before the others have their turn
 BURST = 16  # ring buffers filled by one receive; Linux offers 4 KiB each
+PIECE = 64 << 10  # bytes that wait together for the host's program
 DRAIN_SECONDS = 30.0  # how long a host program has to take what a guest sent before it closed
 ANSWER_SECONDS = 5.0  # how long a guest has to answer a connection from the host
 
@@ -65,6 +66,7 @@ class Stream:
         "_host_ended",
         "_loop",
         "_reading",
+        "_taken",
         "_waiting",
         "_waiting_size",
         "_write_shut",
@@ -81,8 +83,9 @@ class Stream:
         self.sock = sock
         self.open = True
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[memoryview] = deque()  # from the guest, for the host
+        self._waiting: deque[bytearray] = deque()  # from the guest, for the host
         self._waiting_size = 0
+        self._taken = 0  # bytes of the first piece that the host has taken
         self._reading = self._writing = False
         self._host_ended = self._write_shut = self._asked = False
         self._burst = 1
@@ -257,12 +260,17 @@ class Stream:
     # From the guest to the host
 
     def _keep(self, views: Sequence[memoryview], skip: int) -> None:
-        """Copy what the host's socket did not take; the ring buffer goes back to the guest."""
+        """Copy what the host's socket did not take; the ring buffer goes back to the guest.
+
+        Small packets share a piece: an object for each would cost hundreds of times its payload.
+        """
         for view in views:
             if skip >= len(view):
                 skip -= len(view)
                 continue
-            self._waiting.append(memoryview(bytes(view[skip:])))
+            if not self._waiting or len(self._waiting[-1]) >= PIECE:
+                self._waiting.append(bytearray())
+            self._waiting[-1] += view[skip:]
             self._waiting_size += len(view) - skip
             skip = 0
         if not self._writing:
@@ -280,16 +288,16 @@ class Stream:
         waiting = self._waiting
         while waiting:
             try:
-                sent = self.sock.send(waiting[0])
+                sent = self.sock.send(memoryview(waiting[0])[self._taken :])
             except BlockingIOError:
                 return
             except OSError:
                 self._host_closed()
                 return
-            if sent == len(waiting[0]):
+            self._taken += sent
+            if self._taken == len(waiting[0]):
                 waiting.popleft()
-            else:
-                waiting[0] = waiting[0][sent:]
+                self._taken = 0
             self._waiting_size -= sent
             self._consumed(sent)
         self._stop_writing()
@@ -303,6 +311,7 @@ class Stream:
         self._write_shut = True
         self._stop_writing()
         self._waiting.clear()
+        self._taken = 0
         dropped, self._waiting_size = self._waiting_size, 0
         if self.connection.state is State.CLOSED:
             self.close()
@@ -346,7 +355,10 @@ class Stream:
     def _unanswered(self) -> None:
         self._deadline = None
         self.abort()
-        self.guest.settle()
+        try:
+            self.guest.settle()
+        except DeviceError as error:
+            self.guest.fail(error)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

@@ -159,14 +159,17 @@ class VsockDevice:
         """Free the ports: the guest's end is over."""
         if self._streams.pop(stream.connection, None) is not None:
             self._muxer.forget(stream.connection)
-            self._windows -= stream.connection.buf_alloc
             self._starved.pop(stream, None)
-            if stream.open:
+            if stream.open:  # what it sent may still wait here, and counts until it does not
                 self._orphans.add(stream)
+            else:
+                self._windows -= stream.connection.buf_alloc
 
     def buried(self, stream: Stream) -> None:
         """Free the place: the host's end is over."""
-        self._orphans.discard(stream)
+        if stream in self._orphans:
+            self._orphans.discard(stream)
+            self._windows -= stream.connection.buf_alloc
 
     def settle(self) -> None:
         """Send the answers that wait, then show the guest everything done since the last time."""

@@ -20,7 +20,15 @@ SETS: Final = {
 }
 HARMLESS: Final = frozenset(
     {"/dev/null", "/dev/kvm", "pipe", "eventfd", "eventpoll", "signalfd", "timerfd", "io_uring"}
-    | {"memfd kernel", "memfd initrd", "memfd guest-memory", "kvm-vm", "kvm-vcpu"}
+    | {
+        "memfd kernel",
+        "memfd initrd",
+        "memfd guest-memory",
+        "kvm-vm",
+        "kvm-vcpu",
+        "kvm-vm-stats",
+        "kvm-vcpu-stats",
+    }
 )
 """What QEMU may hold open beside its devices' sockets."""
 NETWORK_FILES: Final = ("tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet", "unix")
@@ -32,7 +40,7 @@ def inspect_machine(
 ) -> list[Finding]:
     """Look at QEMU; ``cpu_ids`` are those its vCPUs should be on. Raises InspectionError."""
     return [
-        _user(machine),
+        _user(machine, supervisor),
         *(_namespace(machine, supervisor, kind) for kind in NAMESPACES),
         judge("time namespace", f"{machine.namespace('time')}; it only shifts clocks, none is asked for"),
         _network(machine),
@@ -49,23 +57,20 @@ def inspect_machine(
     ]
 
 
-def _user(machine: Process) -> Finding:
-    ids = f"uid {machine.status['Uid'].split()[1]}, gid {machine.status['Gid'].split()[1]}"
+def _user(machine: Process, supervisor: Process) -> Finding:
+    status = machine.status
     rows = [line.split() for line in machine.text("uid_map").splitlines()]
     mapping = ", ".join(f"{inside} inside is {outside} ({count})" for inside, outside, count in rows)
-    groups = machine.status.get("Groups", "")
+    groups = status.get("Groups", "").split()
+    could_drop = supervisor.uid == 0  # an ordinary user's process keeps its groups
     return judge(
         "user",
-        f"{ids}; {mapping or 'no user namespace mapping'}",
+        f"uid {status['Uid'].split()[1]}, gid {status['Gid'].split()[1]}, "
+        f"{' '.join(groups) or 'no'} further groups; {mapping or 'no user namespace mapping'}",
         "it runs as root" if machine.uid == 0 else None,
-        f"it has further groups: {groups}" if groups and machine.uid != _only_group(groups) else None,
+        "it has root's further groups" if groups and could_drop else None,
         "its user namespace maps more than one user" if sum(int(row[2]) for row in rows) != 1 else None,
     )
-
-
-def _only_group(groups: str) -> int | None:
-    """Return the group, when there is one; unmapped groups of an ordinary user cannot be given up."""
-    return int(groups) if groups.isdigit() else None
 
 
 def _namespace(machine: Process, supervisor: Process, kind: str) -> Finding:

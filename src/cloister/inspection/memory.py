@@ -61,8 +61,9 @@ def _size(guest: list[Mapping]) -> Finding:
         return sum(one.sizes.get(name, 0) for one in guest)
 
     pages = sorted({one.sizes.get("KernelPageSize", 0) for one in guest})
+    used = total("Rss") + total("Shared_Hugetlb") + total("Private_Hugetlb")
     measured = (
-        f"{total('Size') // 1024} MiB mapped of memory files, {total('Rss') + total('Shared_Hugetlb')} KiB "
+        f"{total('Size') // 1024} MiB mapped of memory files, {used} KiB "
         f"in use, pages of {' and '.join(map(str, pages)) or '?'} KiB"
     )
     shared = all(one.permissions.endswith("s") for one in guest)
@@ -75,7 +76,7 @@ def _size(guest: list[Mapping]) -> Finding:
 
 
 def _swap(process: Process, guest: list[Mapping]) -> Finding:
-    locked = bool(guest) and all("lo" in one.flags for one in guest)
+    locked = bool(guest) and all({"lo", "ht"} & one.flags for one in guest)  # huge pages stay too
     swapped = process.status.get("VmSwap", "0 kB")
     swap = host_has_swap()
     measured = (

@@ -31,7 +31,7 @@ class Descriptor:
         if self.target.startswith("/memfd:"):
             return f"memfd {self.target.removeprefix('/memfd:').removesuffix(' (deleted)')}"
         if self.target.startswith("anon_inode:"):
-            return self.target.removeprefix("anon_inode:").strip("[]")
+            return self.target.removeprefix("anon_inode:").strip("[]").partition(":")[0]
         return self.target.partition(":[")[0] if ":[" in self.target else self.target
 
     @property

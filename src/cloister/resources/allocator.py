@@ -51,6 +51,7 @@ def allocate(
         cpus = format_cpu_list(plan.cpus)
         if wanted.cpu_count is not None:
             say(f"Auto-generated the enclave CPU pool: {cpus}.")
+        cgroup = None
         try:
             memory = sum(size * count for size, count in pages.items()) // 1024 or wanted.memory_mib
             cgroup = _keep_off(plan, host, notes, many_nodes=len(topology.nodes) > 1)
@@ -59,6 +60,8 @@ def allocate(
             )
             save_pool(run, pool)
         except BaseException:
+            if cgroup is not None:
+                remove_partition(Path(cgroup))
             release_pages(NodePages(host.sysfs, plan.node), pages)
             raise
         say("Configuring the enclave CPU pool...")

@@ -35,8 +35,13 @@ def make_partition(top: Path, cpus: Collection[int], node: int | None) -> Path:
     if "cpuset" not in controllers:
         raise NoPartitionError(f"the cgroup v2 hierarchy at {top} has no cpuset controller")
     try:
+        group.mkdir()
+    except FileExistsError:  # of another run directory, or left by one that is gone
+        raise NoPartitionError(f"{group} is another pool's; if there is none, remove it with rmdir") from None
+    except OSError as error:
+        raise NoPartitionError(f"{group} cannot be made: {error.strerror}") from None
+    try:
         _enable(top, controllers)
-        group.mkdir(exist_ok=True)
         (group / "cpuset.cpus").write_text(format_cpu_list(cpus))
         if node is not None:
             (group / "cpuset.mems").write_text(str(node))

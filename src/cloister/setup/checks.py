@@ -13,6 +13,7 @@ from pathlib import Path
 from cloister.errors import CloisterError
 from cloister.kit import ARCHITECTURES, Origin, find_kit, origin_of
 from cloister.places import Places, own_architecture
+from cloister.resources import load_pool
 from cloister.setup.footing import probe_once
 from cloister.setup.jail_root import OLDEST_QEMU, open_jail_root, parse_version
 from cloister.setup.system_packages import missing_packages
@@ -73,6 +74,7 @@ def examine(places: Places) -> Iterator[Finding]:
             if other != own_architecture()
         ),
         ("memory", True, _memory, "end something, or add memory"),
+        ("CPU pool", False, _pool, "run nitro-enclaves-allocator again"),
         ("disk space", True, _disk, "remove what is not needed; caches may go"),
         ("run directory", True, lambda p: _writable(p.run), "create it and give it to this user"),
         ("log directory", True, lambda p: _writable(p.logs), "create it and give it to this user"),
@@ -207,6 +209,16 @@ def _memory(_: Places) -> str:
     if available < LEAST_MEMORY_MIB:
         raise CloisterError(f"{available} MiB available: expected {LEAST_MEMORY_MIB} MiB")
     return f"{available} MiB available"
+
+
+def _pool(places: Places) -> str:
+    pool = load_pool(places.run)
+    if pool is None:
+        return "none: enclaves share this host's CPUs"
+    pages = " on huge pages" if pool.pages else ""
+    shared = "; relaxed: its CPUs are shared" if pool.relaxed else ""
+    kept = "" if pool.cgroup is None else "; other processes are kept off"
+    return f"CPUs {', '.join(map(str, pool.cpus))}, {pool.memory_mib} MiB{pages}{kept}{shared}"
 
 
 def _disk(places: Places) -> str:

@@ -157,7 +157,7 @@ class Channel:
     def failed(self, failure: EnclaveFailure) -> None:
         """Tell what went wrong; the last message."""
         told = {"code": failure.code, "message": failure.message, "action": failure.action}
-        self._send({"failure": told | {"where": root_of(failure)}})
+        self._send({"failure": told | {"where": failure.where or root_of(failure)}})
         self._sock.close()
 
     def _send(self, fields: dict[str, Any]) -> None:
@@ -200,13 +200,18 @@ def _supervise(order: _Launch, report: Channel) -> None:
     except (CloisterError, OSError) as error:
         journal.write("ERROR", f"{type(error).__name__}: {error}")
         report.failed(
-            EnclaveFailure("E29", f"The enclave cannot be started: {error}", action="Start enclave")
+            EnclaveFailure(
+                "E29",
+                f"The enclave cannot be started: {error}",
+                action="Start enclave",
+                where=root_of(error),
+            )
         )
     except Exception as error:
         # a fault of ours: whoever mends it needs to know where
         journal.write("ERROR", traceback.format_exc())
         text = f"Unspecified error. {type(error).__name__} in the supervisor; its log says where."
-        report.failed(EnclaveFailure("E00", text, action="Run enclave"))
+        report.failed(EnclaveFailure("E00", text, action="Run enclave", where=root_of(error)))
         raise
 
 

@@ -22,7 +22,9 @@ from cloister.vmm.machine import Machine, open_kvm, spawn_machine
 from cloister.vmm.memory import MemoryFile
 
 OVERRIDE: Final = "CLOISTER_ACCEL"
-PROBE_SECONDS: Final = 20.0
+PROBE_SECONDS: Final = 60.0
+SILENCE_SECONDS: Final = 20.0
+"""A kernel that prints nothing for so long is not slow, it is stuck."""
 PROBE_MIB: Final = 256
 PROBE_CMDLINE: Final = {"x86_64": "console=ttyS0 panic=-1 reboot=t", "aarch64": "panic=-1"}
 """On aarch64 the machine's loader names the console, which is a virtio one."""
@@ -43,7 +45,7 @@ class Footing:
 
 
 def find_footing(places: Places, jail: Jail, kernel_fd: int, *, environ: Mapping[str, str]) -> Footing:
-    """Return how to run machines here, from the cache or by probing with this kernel (at most a minute)."""
+    """Return how to run machines here, from the cache or by probing with this kernel (minutes at most)."""
     wish = environ.get(OVERRIDE, "")
     if wish not in ("", "kvm", "tcg"):
         raise MachineError(f"{OVERRIDE} is {wish!r}; expected kvm or tcg.")
@@ -73,6 +75,8 @@ def probe_footing(jail: Jail, kernel_fd: int) -> Footing:
             if booted:
                 return Footing(accelerator, own_user=uid is not None)
             complaints.append(f"{accelerator}: {complaint or 'the kernel did not boot'}")
+            if not complaint or "KVM internal error" in complaint:
+                break  # the kernel was started and is slow or stuck, which another user would not change
     raise MachineError(f"No accelerator boots a kernel on this host ({'; '.join(complaints)}).")
 
 
@@ -112,11 +116,14 @@ def _boots(jail: Jail, kernel_fd: int, accelerator: Accelerator, uid: int | None
 
 def _listen(console: int, machine: Machine) -> bytes:
     deadline = time.monotonic() + PROBE_SECONDS
+    patience = time.monotonic() + SILENCE_SECONDS
     heard = bytearray()
-    while len(heard) < MAX_PROBE_OUTPUT and time.monotonic() < deadline and not machine.is_broken():
+    while len(heard) < MAX_PROBE_OUTPUT and time.monotonic() < min(deadline, patience):
         ready, _, _ = select.select([console], [], [], 0.2)
-        heard += os.read(console, 65536) if ready else b""
-        if PROBE_PROOF.search(heard) or machine.has_ended:
+        if ready:
+            heard += os.read(console, 65536)
+            patience = time.monotonic() + SILENCE_SECONDS
+        if PROBE_PROOF.search(heard) or machine.has_ended or machine.is_broken():
             break
     return bytes(heard)
 

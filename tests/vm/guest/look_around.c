@@ -85,9 +85,10 @@ static void print_everywhere(char *word)
 	printf("%s printed\n", word);
 	fflush(stdout);
 	for (int i = 0; i < 3; i++) {
-		int fd = open(places[i], O_WRONLY);
+		char line[256];
+		int fd = open(places[i], O_WRONLY), n = snprintf(line, sizeof line, "%s to %s\n", word, places[i]);
 
-		fprintf(parent, "=== printed to %s\n%s\n", places[i], fd >= 0 && dprintf(fd, "%s to %s\n", word, places[i]) > 0 ? "yes" : strerror(errno));
+		fprintf(parent, "=== printed to %s\n%s\n", places[i], write(fd, line, n) == n ? "yes" : strerror(errno));
 		close(fd);
 	}
 	fprintf(parent, "=== ports for programs\n%s\n", iopl(3) == 0 || ioperm(0x3f8, 8, 1) == 0 ? "yes" : "no");

@@ -6,7 +6,6 @@ the action that failed and where. Beyond it: our own sentence, which says what h
 
 from collections.abc import Sequence
 
-from cloister.cli.nitro.codes import PARAMETRISED, TEXTS
 from cloister.errors import CloisterError, root_of
 
 DOCUMENTATION = "https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html"
@@ -45,6 +44,8 @@ class NitroCliError(CloisterError):
 
     def to_detail(self) -> str:
         """Render what follows the code: AWS's text, the file if there is one, then our own sentence."""
+        from cloister.cli.nitro.codes import PARAMETRISED, TEXTS  # noqa: PLC0415 -- most commands succeed
+
         if self.code in PARAMETRISED:
             return self.message
         own, _, file = self.message.partition(_FILE)

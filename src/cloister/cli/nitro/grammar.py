@@ -5,19 +5,15 @@ clap only what these nine commands need: long options with no value, one, or sev
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Final, NoReturn
-
-from cloister.cli.nitro.similar import similar
+from typing import Final, NamedTuple, NoReturn
 
 WIDTH: Final = 100
 """Columns that clap assumes when it does not ask the terminal."""
 MORE: Final = "For more information, try '--help'.\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One long option; the other options it speaks of are named without their dashes."""
 
     name: str
@@ -38,8 +34,7 @@ class Option:
         return f"--{self.name}" + (f" <{self.value}>" if self.value else "") + ("..." if self.many else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command, or the program itself when ``commands`` are given."""
 
     title: str
@@ -169,6 +164,8 @@ class _Reading:
         self.given[option.name] = values
 
     def _refuse_unknown(self, name: str) -> NoReturn:
+        from cloister.cli.nitro.similar import similar  # noqa: PLC0415 -- most command lines are right
+
         known = similar(name, [*(option.name for option in self.command.options), *self.command.flags])
         tip = f"a similar argument exists: '--{known[-1]}'" if known else None
         if self._open is not None and self._open[1]:
@@ -221,6 +218,8 @@ def refuse_argument(
 
 def refuse_command(command: Command, word: str, *, suggest: bool = True) -> NoReturn:
     """Refuse a word that should be a command; raises UsageExit."""
+    from cloister.cli.nitro.similar import similar  # noqa: PLC0415 -- as above
+
     known = similar(word, [*(command.commands or ()), "help"]) if suggest else []
     tip = None
     if len(known) == 1:

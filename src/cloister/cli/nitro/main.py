@@ -23,7 +23,6 @@ from cloister.cli.nitro.grammar import (
     refuse_command,
 )
 from cloister.cli.nitro.log import Log, keep_backtrace
-from cloister.cli.nitro.similar import similar
 from cloister.errors import CloisterError, root_of
 from cloister.places import Places, current_places
 
@@ -116,6 +115,8 @@ def _refuse_misplaced(root: Command, word: str, rest: Sequence[str], usage: Usag
     """Refuse, before the command, an option that belongs after it, and say so; raises UsageExit."""
     if usage.code == 0 or not word.startswith("--") or "  tip: " in usage.text:
         return
+    from cloister.cli.nitro.similar import similar  # noqa: PLC0415 -- most command lines are right
+
     name = word[2:].partition("=")[0]
     for other in dict.fromkeys(rest):
         if other in COMMANDS:
