@@ -47,7 +47,7 @@ EPILOG = """exit codes:
   2         wrong usage of this command
   124       the time limit was reached
   125       the enclave or Cloister failed, not the program: the reason is on standard error
-  126       the enclave booted, but its program could not be started
+  126, 127  the guest's init could not get as far as starting the program; there is no such program
   128+N     ended by signal N to this command (130: SIGINT, 143: SIGTERM), or 143 by 'cloister stop'"""
 
 MAGIC: Final = b".eif"

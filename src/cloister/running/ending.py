@@ -12,7 +12,7 @@ TIMED_OUT: Final = 124
 FAILED: Final = 125
 """The enclave or Cloister failed, not the program (docker-run(1))."""
 NOT_STARTED: Final = 126
-"""The enclave booted, but its program could not be started (docker-run(1))."""
+"""The guest's init could not get as far as starting the program (docker-run(1)); 127 is its own status."""
 SIGNAL_BASE: Final = 128
 TERMINATED: Final = 143
 """Ended on request before its program was: as if by SIGTERM."""
