@@ -8,6 +8,10 @@ MAX_SECONDS: Final = 10_000_000.0
 """A third of a year; timers take no more than years."""
 
 
+FILES: Final = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+"""What an argument that names a file has as ``complete`` (shtab's FILE, without loading it)."""
+
+
 def seconds(text: str) -> float:
     """Read a number of seconds above 0, for argparse."""
     if (

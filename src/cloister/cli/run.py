@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cloister.cli.options import seconds
+from cloister.cli.options import FILES, seconds
 from cloister.control import EnclaveFailure
 from cloister.errors import CloisterError
 from cloister.places import Places, current_places
@@ -47,7 +47,7 @@ EPILOG = """exit codes:
   2         wrong usage of this command
   124       the time limit was reached
   125       the enclave or Cloister failed, not the program: the reason is on standard error
-  126       the enclave booted, but its program could not be started
+  126, 127  the guest's init could not get as far as starting the program; there is no such program
   128+N     ended by signal N to this command (130: SIGINT, 143: SIGTERM), or 143 by 'cloister stop'"""
 
 MAGIC: Final = b".eif"
@@ -61,10 +61,17 @@ MIN_CID: Final = 4
 MAX_CID: Final = 0xFFFF_FFFE
 
 
+class _BuildFailed(Exception):  # noqa: N818 -- the builder has said why
+    """No image could be built."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = EPILOG
-    parser.add_argument("image", metavar="IMAGE", help="an EIF, or what 'cloister image build' makes one of")
+    image = parser.add_argument(
+        "image", metavar="IMAGE", help="an EIF, or what 'cloister image build' makes one of"
+    )
+    image.complete = FILES  # type: ignore[attr-defined] # shtab's way
     parser.add_argument("--cpus", metavar="N", type=_count, help="number of CPUs; default: 2 if there are")
     parser.add_argument(
         "--memory", metavar="M", type=_memory, help="MiB, or with M, G, T; default: 4 times the image, 256"
@@ -106,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
                 if args.detach:
                     return _run_detached(request, places, signals)
                 return _run_attached(request, policy, places, signals)
+        except _BuildFailed:
+            pass
         except EnclaveFailure as failure:
             _say(f"{' '.join(failure.message.split())} [{failure.code}]")
         except (CloisterError, OSError) as error:
@@ -211,8 +220,10 @@ def _build(args: argparse.Namespace, eif: Path, signals: Signals) -> None:
             os.close(builder)
     if signals.exit_code is not None:
         raise RunningError("Interrupted while the image was built.")
+    if status < 0:
+        raise RunningError(f"The builder of {args.image} was killed by signal {-status}.")
     if status != 0:
-        raise RunningError(f"No image could be built from {args.image}: see above.")
+        raise _BuildFailed
 
 
 def _request(args: argparse.Namespace, eif: Path, name: str) -> RunRequest:

@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("enclave", metavar="NAME|ID", nargs="*", help="names or ids of enclaves")
     parser.add_argument("--all", action="store_true", help="every enclave")
     parser.add_argument(
-        "--timeout", metavar="S", type=seconds, default=10.0, help="before signals follow; default: 10"
+        "--timeout",
+        metavar="S",
+        type=seconds,
+        default=10.0,
+        help="until SIGTERM, and again until SIGKILL; default: 10",
     )
     parser.set_defaults(usage_error=parser.error)
 

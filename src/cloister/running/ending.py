@@ -12,7 +12,7 @@ TIMED_OUT: Final = 124
 FAILED: Final = 125
 """The enclave or Cloister failed, not the program (docker-run(1))."""
 NOT_STARTED: Final = 126
-"""The enclave booted, but its program could not be started (docker-run(1))."""
+"""The guest's init could not get as far as starting the program (docker-run(1)); 127 is its own status."""
 SIGNAL_BASE: Final = 128
 TERMINATED: Final = 143
 """Ended on request before its program was: as if by SIGTERM."""
@@ -37,7 +37,7 @@ _SENTENCES: Final = {
 def exit_code(record: FlightRecord) -> int:
     """Return what to exit with for an enclave that is over; raises FlightError for one that is not."""
     own = record.exit_code
-    if record.exit_status is not None or record.signal is not None:
+    if record.cause in ("exited", "killed-by-signal"):
         return own
     return {"terminated": TERMINATED, "init-failed": NOT_STARTED}.get(record.cause or "", FAILED)
 

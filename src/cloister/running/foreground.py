@@ -149,6 +149,9 @@ def _end(
 
 def _interruption(signals: Signals) -> str:
     first = signals.received[0]
-    reasons = {signal.SIGALRM: "at its time limit", signal.SIGPIPE: "for nobody reads its console any more"}
+    reasons = {
+        signal.SIGALRM: "at its time limit",
+        signal.SIGPIPE: "because nobody reads its console any more",
+    }
     how = "It was ended" if len(signals.received) == 1 else "It was killed"
     return f"{how} {reasons.get(first, f'by {first.name}')}."

@@ -1,7 +1,7 @@
 """Signals for whoever runs something in the foreground: the first asks it to end, the second kills it.
 
-Handlers send the signals themselves, so that they work whatever this process is waiting for. A request obeyed
-too slowly, and the time limit, come as SIGALRM (setitimer(2)).
+Handlers send the signals themselves, so that they work whatever this process is waiting for. A request that
+is obeyed too slowly, and the time limit, come as SIGALRM (setitimer(2)).
 """
 
 import os

@@ -11,7 +11,6 @@ from cloister.control import NOT_PERMITTED, TERMINATE, Record, Register, Request
 from cloister.places import Places
 from cloister.running.watching import supervisor_of
 
-SIGNALLED_SECONDS: Final = 5.0
 KILLED_SECONDS: Final = 10.0
 
 
@@ -30,7 +29,10 @@ class Stopped:
 
 
 def stop_enclaves(places: Places, entries: Sequence[Record], seconds: float) -> list[Stopped]:
-    """End enclaves, giving them so many seconds to do it themselves; what killed ones left is removed."""
+    """End enclaves and remove what killed ones left.
+
+    Each has so many seconds to obey the request, and then the same again to obey SIGTERM.
+    """
     answers = ask(places.run, entries, Request(TERMINATE), seconds=seconds)
     stopped = []
     for answer in answers:
@@ -38,12 +40,12 @@ def stop_enclaves(places: Places, entries: Sequence[Record], seconds: float) -> 
             stopped.append(Stopped(answer.record, "refused"))
         else:
             asked = answer.reply is not None and answer.reply.status == 0
-            stopped.append(Stopped(answer.record, _end(places, answer.record, asked=asked)))
+            stopped.append(Stopped(answer.record, _end(places, answer.record, seconds, asked=asked)))
     Register(places.run).live()
     return stopped
 
 
-def _end(places: Places, entry: Record, *, asked: bool) -> str:
+def _end(places: Places, entry: Record, seconds: float, *, asked: bool) -> str:
     """See to it that a supervisor ends; one that was asked and answered is about to."""
     with supervisor_of(places, entry) as pidfd:
         if pidfd is None:
@@ -51,7 +53,7 @@ def _end(places: Places, entry: Record, *, asked: bool) -> str:
         try:
             if not asked:  # its socket is gone, or it does not read it
                 signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            if select.select([pidfd], [], [], SIGNALLED_SECONDS)[0]:
+            if select.select([pidfd], [], [], seconds)[0]:
                 return "stopped"
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         except PermissionError:
