@@ -135,7 +135,7 @@ def bench_boot(pairs: int = 10) -> None:
         image = scratch / "bench.eif"
         build_image(root, image, kit=kit, recipe=Recipe(cmd=["/init"]))
         with kernel.open("rb") as file:
-            footing = find_footing(places, jail, file.fileno(), environ=os.environ)
+            footing = find_footing(places, jail, file.fileno, environ=os.environ)
         accel = ["-accel", "tcg,thread=multi", "-cpu", EMULATED_PROCESSOR[jail.architecture]]
         if footing.accelerator == "kvm":
             accel = ["-accel", "kvm", "-cpu", "host"]

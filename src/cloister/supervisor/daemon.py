@@ -236,11 +236,13 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         request = replace(order.request, memory_mib=share.memory_mib)
         loaded = load_and_check(request, order.file_fd)
         os.close(order.file_fd)
-        # one half of what serves QEMU its devices loads while the kernel is unpacked, one while QEMU starts
+        started = start(request, share, loaded, order.places, stack, lock_memory=locked)
+        # what serves QEMU its devices loads while QEMU starts and, beside both, the kernel is unpacked
         import asyncio  # noqa: PLC0415 -- the command itself needs none of it
 
-        started = start(request, share, loaded, order.places, stack, lock_memory=locked)
         from cloister.supervisor.enclave import Enclave  # noqa: PLC0415 -- as above
+
+        loaded.await_kernel()
 
         gc.freeze()  # modules live as long as the process
         gc.enable()

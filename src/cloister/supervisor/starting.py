@@ -122,7 +122,7 @@ def start(
     kvm = None
     try:
         jail = find_jail(places, loaded.image.architecture)
-        footing = find_footing(places, jail, loaded.kernel_fd, environ=os.environ)
+        footing = find_footing(places, jail, loaded.await_kernel, environ=os.environ)
         kvm = open_kvm() if footing.accelerator == "kvm" else None
         config = MachineConfig(
             cpus=len(claim.cpus),
@@ -133,6 +133,7 @@ def start(
             cmdline=loaded.image.cmdline,
             kernel_fd=loaded.kernel_fd,
             initrd_fd=loaded.initrd_fd,
+            gate_fd=loaded.gate_fd,
             vsock_fd=pairs[0][1].fileno(),
             nsm_fd=pairs[1][1].fileno(),
             kvm_fd=kvm,
@@ -147,7 +148,7 @@ def start(
     except MachineError as error:
         raise EnclaveFailure("E29", f"The enclave cannot be created. {error}", action="Create VM") from None
     finally:
-        for fd in (kvm, console_write):
+        for fd in (kvm, console_write, loaded.gate_fd):
             if fd is not None:
                 os.close(fd)
     stack.callback(machine.close)

@@ -37,6 +37,7 @@ def command_line(config: MachineConfig) -> list[str]:
     return [
         emulator_path(config.architecture),
         "-name", "enclave,debug-threads=on",  # by their names the threads of the vCPUs are found and pinned
+        *_gate(config),
         "-nodefaults",
         "-no-user-config",
         "-display", "none",
@@ -52,6 +53,13 @@ def command_line(config: MachineConfig) -> list[str]:
         *_console(config),
         "-sandbox", SANDBOX,
     ]  # fmt: skip
+
+
+def _gate(config: MachineConfig) -> list[str]:
+    """Make QEMU wait: it reads a secret to its end before it makes the machine, and this one is a pipe."""
+    return (
+        [] if config.gate_fd is None else ["-object", f"secret,id=gate,file=/proc/self/fd/{config.gate_fd}"]
+    )
 
 
 def _appended(config: MachineConfig) -> list[str]:
