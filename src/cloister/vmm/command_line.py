@@ -16,6 +16,8 @@ RESET_BY_TRIPLE_FAULT: Final = "reboot=t"
 and one booted from a bzImage has been seen starting again."""
 VIRTIO_CONSOLE: Final = "console=hvc0"
 """The virt machine has no UART that AWS's ``console=ttyS0`` could mean."""
+NO_CONSOLE: Final = "console=tty0"
+"""AWS's aarch64 kernel has a virtual terminal without a screen: a /dev/console to open, with no device."""
 _MEMORY_OPTIONS: Final = "mem-merge=off,dump-guest-core=off,memory-backend=ram"
 MACHINES: Final[dict[Architecture, str]] = {
     "x86_64": f"microvm,acpi=off,pcie=off,rtc=on,usb=off,graphics=off,{_MEMORY_OPTIONS}",
@@ -65,7 +67,7 @@ def _gate(config: MachineConfig) -> list[str]:
 def _appended(config: MachineConfig) -> list[str]:
     if config.architecture == "x86_64":
         return [RESET_BY_TRIPLE_FAULT]
-    return [VIRTIO_CONSOLE] if config.console_fd is not None else []
+    return [VIRTIO_CONSOLE if config.console_fd is not None else NO_CONSOLE]
 
 
 def _transports(config: MachineConfig) -> str:
