@@ -19,6 +19,7 @@ from cloister.vmm.kernel import has_pvh_entry, unpack_kernel
 from cloister.vmm.machine import Machine, open_kvm, spawn_machine, start_machine
 from cloister.vmm.memory import MemoryFile
 from cloister.vmm.pinning import pin_processors, processor_threads
+from cloister.vmm.ticks import TickRate
 
 __all__ = [
     "EMULATED_PROCESSOR",
@@ -33,6 +34,7 @@ __all__ = [
     "MachineConfig",
     "MachineError",
     "MemoryFile",
+    "TickRate",
     "command_line",
     "emulator_path",
     "find_footing",

@@ -66,7 +66,8 @@ def _gate(config: MachineConfig) -> list[str]:
 
 def _appended(config: MachineConfig) -> list[str]:
     if config.architecture == "x86_64":
-        return [RESET_BY_TRIPLE_FAULT]
+        emulated = config.accelerator == "tcg" and config.tsc_khz is not None
+        return [RESET_BY_TRIPLE_FAULT, *([f"tsc_early_khz={config.tsc_khz}"] if emulated else [])]
     return [VIRTIO_CONSOLE if config.console_fd is not None else NO_CONSOLE]
 
 

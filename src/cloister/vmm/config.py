@@ -38,6 +38,8 @@ class MachineConfig:
     nsm_fd: int | None = None
     kvm_fd: int | None = None
     """The open KVM device, where that is the accelerator."""
+    tsc_khz: int | None = None
+    """How fast the time stamp counter runs, where that is known and the guest would have to find it out."""
     lock_memory: bool = False
     """Whether QEMU keeps its memory, the guest's too, out of swap; it needs an unlimited RLIMIT_MEMLOCK."""
     console_fd: int | None = None
