@@ -219,17 +219,18 @@ int main(void)
 	begin_heartbeat();
 	load_nsm_module();
 	raise_loopback();
-	finish_heartbeat();
 	load_lines("/env", env_text, env, 0);
 	if (load_lines("/cmd", cmd_text, cmd, 1) == 0)
 		fail("the image names no program: /cmd is empty", "", 0);
 	load_optional_line("/workdir", workdir_text, sizeof(workdir_text));
 	load_optional_line("/user", user_text, sizeof(user_text));
 	enter_rootfs();
+	send_heartbeat();
 	mount_filesystems();
 	resolve_user(&who);
 	prepare_environment(&who);
 	enter_workdir();
+	finish_heartbeat();
 	my_syscall3(__NR_syslog, 8 /* SYSLOG_ACTION_CONSOLE_LEVEL */, NULL, 4); /* the console is the program's now */
 	program = fork();
 	if (program < 0)

@@ -50,30 +50,34 @@ static int finish_dialling(int fd, int milliseconds)
 
 static int heartbeat_fd = -1, heartbeat_error;
 
-/* The answer to the connection comes while something else is done. */
+/* In three steps, between which something else is done: each answer takes the parent a moment. */
 static void begin_heartbeat(void)
 {
 	heartbeat_fd = begin_to_dial(HEARTBEAT_PORT);
 	heartbeat_error = errno;
 }
 
-static void finish_heartbeat(void)
+static void send_heartbeat(void)
 {
 	unsigned char byte = HEARTBEAT_BYTE;
-	int fd;
 
 	errno = heartbeat_error;
-	fd = finish_dialling(heartbeat_fd, HEARTBEAT_MS);
-	if (fd < 0)
+	heartbeat_fd = finish_dialling(heartbeat_fd, HEARTBEAT_MS);
+	if (heartbeat_fd < 0)
 		fail("the parent does not answer the heartbeat on CID 3 port 9000", "", errno);
-	if (write(fd, &byte, 1) != 1)
+	if (write(heartbeat_fd, &byte, 1) != 1)
 		fail("cannot send the heartbeat", "", errno);
-	byte = 0;
-	if (soon(fd, POLLIN, HEARTBEAT_MS) != 1)
+}
+
+static void finish_heartbeat(void)
+{
+	unsigned char byte = 0;
+
+	if (soon(heartbeat_fd, POLLIN, HEARTBEAT_MS) != 1)
 		fail("the parent did not echo the heartbeat in time", "", ETIMEDOUT);
-	if (read(fd, &byte, 1) != 1 || byte != HEARTBEAT_BYTE)
+	if (read(heartbeat_fd, &byte, 1) != 1 || byte != HEARTBEAT_BYTE)
 		fail("the parent answered the heartbeat with something else", "", 0);
-	close(fd);
+	close(heartbeat_fd);
 }
 
 /* Best effort: nobody listening must not keep the enclave from ending. */
