@@ -41,6 +41,8 @@ from cloister.supervisor.request import (
 MAX_NEWS: Final = 1 << 16
 HEARD: Final = b"heard"
 """What the command answers when it knows that the enclave runs: from then on it is not needed."""
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""What asks a supervisor to end."""
 PREPARE_SECONDS: Final = 120.0
 """Beyond the boot time: copying, measuring, and once per host the accelerator probe."""
 
@@ -190,7 +192,7 @@ def _let_go(keep: set[int]) -> None:
 
 def _supervise(order: _Launch, report: Channel) -> None:
     journal = Journal(order.places.logs)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     try:
         _run(order, report, journal)
@@ -259,4 +261,6 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
+    for other in SIGNALS:  # what is undone from here on is undone whole
+        signal.signal(other, signal.SIG_IGN)
     sys.exit(f"signal {number}")
