@@ -249,6 +249,38 @@ def test_log_lines_stay_lines(tmp_path: Path) -> None:
     assert recorded == [second.encode() + b"\n"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "logged"),
+    [
+        (None, "INFO WARN ERROR"),
+        ("warn", "WARN ERROR"),
+        ("info,nitro_cli=error", "ERROR"),
+        ("hyper=trace", ""),
+        ("off", ""),
+        ("nitro_cli", "INFO WARN ERROR"),
+    ],
+)
+def test_rust_log_decides_what_is_logged_but_not_what_is_recorded(
+    tmp_path: Path, wanted: str | None, logged: str
+) -> None:
+    """The log has the levels that RUST_LOG asks for, the enclave's record all of them."""
+    journal = Journal(tmp_path, wanted)
+    recorded: list[bytes] = []
+    journal.name("1a2b", recorded.append)
+    for level in ("INFO", "WARN", "ERROR"):
+        journal.write(level, "said")
+    log = tmp_path / "nitro_enclaves.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    assert [line.split("][")[1] for line in lines] == logged.split()
+    assert len(recorded) == 3
+
+
+def test_a_log_that_nobody_reads_from_is_not_waited_for(tmp_path: Path) -> None:
+    """Somebody who put a FIFO in the log's place does not stop the enclaves."""
+    os.mkfifo(tmp_path / "nitro_enclaves.log")
+    Journal(tmp_path).write("INFO", "unheard")
+
+
 def test_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     """An enclave goes on without its log."""
     (tmp_path / "logs").write_text("a file")

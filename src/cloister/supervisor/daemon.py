@@ -191,7 +191,7 @@ def _let_go(keep: set[int]) -> None:
 
 
 def _supervise(order: _Launch, report: Channel) -> None:
-    journal = Journal(order.places.logs)
+    journal = Journal(order.places.logs, os.environ.get("RUST_LOG"))
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     try:
