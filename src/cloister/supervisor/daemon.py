@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -226,11 +226,11 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
 
     gc.disable()  # importing makes much that is never garbage
     locked = limit_process()
-    with ExitStack() as stack:
-        slot = make_slot(unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
-        place = Register(order.places.run).reserve(f"{slot:x}")
+    slot = make_slot(unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
+    place = Register(order.places.run).reserve(f"{slot:x}")
+    # the place is the last to go: until then whoever finds this process dead cleans up
+    with closing(place), ExitStack() as stack:
         mark_children(place.slot)
-        stack.callback(place.close)  # the last to go: until then whoever finds this process dead cleans up
         report.say("Start allocating memory...")
         share = claim(order.request, order.places.run)
         stack.callback(share.close)  # noted first, undone last: nobody gets what a machine still has
