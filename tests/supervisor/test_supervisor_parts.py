@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import socket
 import struct
 from collections.abc import Coroutine
@@ -231,6 +232,42 @@ def test_control_socket_describes_and_keeps_who_wants_the_end(tmp_path: Path) ->
         control.close()
 
     run(story())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_other_users_do_not_keep_the_owner_from_the_control_socket(tmp_path: Path) -> None:
+    """However many silent connections another user has, the owner is answered at once."""
+
+    async def describe(_: bool) -> dict[str, Any]:
+        return {}
+
+    async def story() -> None:
+        control = ControlSocket(tmp_path / "x.sock", describe)
+        serving = asyncio.create_task(control.serve())
+        hear, told = os.pipe()
+        stranger = os.fork()
+        if stranger == 0:
+            os.chdir(tmp_path)
+            os.setresuid(65534, 65534, 65534)
+            held = [connect(Path("x.sock")) for _ in range(64)]
+            os.write(told, bytes(len(held)))
+            signal.alarm(30)
+            signal.pause()
+        await asyncio.to_thread(os.read, hear, 64)
+        with connect(tmp_path / "x.sock") as client:
+            client.send(Request("describe").to_bytes())
+            async with asyncio.timeout(2):  # less than a silent client is waited for
+                assert Reply.from_bytes(await read(client)) == Reply(0, {})
+        os.kill(stranger, signal.SIGKILL)
+        for pipe in (hear, told):
+            os.close(pipe)
+        serving.cancel()
+        control.close()
+        await asyncio.gather(serving, return_exceptions=True)
+
+    tmp_path.chmod(0o755)
+    run(story())
+    os.wait()
 
 
 def test_log_lines_stay_lines(tmp_path: Path) -> None:
