@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from socket import AF_UNIX, socket
 
-from bare_qemu import MARKER, PATIENCE, bare_words, initramfs, seconds_to_first_line
+from bare_qemu import MARKER, PATIENCE, bare_guest, bare_machine, initramfs, seconds_to_first_line
 from cloister.build import Recipe, build_image
 from cloister.kit import find_kit
 from cloister.places import current_places
-from cloister.vmm import find_footing, find_jail, unpack_kernel
+from cloister.vmm import EMULATED_PROCESSOR, find_footing, find_jail, unpack_kernel
 
 MEMORY_MIB = 512
 CPUS = 2
@@ -135,10 +135,12 @@ def bench_boot(pairs: int = 10) -> None:
         image = scratch / "bench.eif"
         build_image(root, image, kit=kit, recipe=Recipe(cmd=["/init"]))
         with kernel.open("rb") as file:
-            footing = find_footing(places, jail, file.fileno(), environ=os.environ)
-        kvm = footing.accelerator == "kvm"
-        accel = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
-        words = bare_words(jail.directory, kernel, initrd, memory_mib=MEMORY_MIB, cpus=CPUS, accel=accel)
+            footing = find_footing(places, jail, file.fileno, environ=os.environ)
+        accel = ["-accel", "tcg,thread=multi", "-cpu", EMULATED_PROCESSOR[jail.architecture]]
+        if footing.accelerator == "kvm":
+            accel = ["-accel", "kvm", "-cpu", "host"]
+        machine = bare_machine(jail.directory, memory_mib=MEMORY_MIB, cpus=CPUS, accel=accel)
+        words = [*machine, *bare_guest(kernel, initrd, cmdline=kit.cmdline.strip())]
         enclave = EnclaveBench(scratch, image)
         seconds_to_first_line(words)  # once each, so that caches are warm for both
         enclave.seconds_to_first_line()

@@ -48,3 +48,10 @@ def test_a_kit_of_unknown_origin_is_out_of_date(places: Places, kit: Kit, text: 
     note.unlink()
     assert origin_of(places, kit) is Origin.OUTDATED
     assert usable_kit(places, "x86_64") is None
+
+
+def test_choosing_the_kit_that_setup_built_leaves_it_to_setup(places: Places, kit: Kit) -> None:
+    """Importing the very kit that is in use and current does not keep set-up from replacing it one day."""
+    use_kit(places, kit, built_from=guest_sources("x86_64"))
+    use_kit(places, kit)
+    assert origin_of(places, kit) is Origin.OURS

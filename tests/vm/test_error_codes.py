@@ -39,7 +39,7 @@ def test_guest_that_does_not_come_up_provokes(tmp_path: Path, kit: Kit) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (39, "")
     first, _, second = done.stderr.partition("Failed connections: 1\n")
-    assert f"[ E36 ] {TEXTS['E36']}\nThe enclave ended before its heartbeat: " in first
+    assert f"[ E36 ] {TEXTS['E36']}\nThe guest reset itself and told nothing" in first
     assert second.startswith(f"[ E39 ] {TEXTS['E39']}\n")
     failure, _ = sorted(logs.glob("err*.log"))
     assert "\n    Waiting for the `ready` signal from a freshly booted enclave\n" in failure.read_text()

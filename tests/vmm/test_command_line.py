@@ -72,7 +72,7 @@ def test_impossible_machine_is_refused(changes: dict[str, int | str], says: str)
 
 
 def test_aarch64_machine() -> None:
-    """A production machine of aarch64 has as many transports as devices, and no console but the sink."""
+    """A production machine of aarch64 has as many transports as devices, and a console that is none."""
     assert command_line(config(architecture="aarch64", cmdline="panic=-1")) == [
         "/usr/bin/qemu-system-aarch64", "-name", "enclave,debug-threads=on",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -82,7 +82,7 @@ def test_aarch64_machine() -> None:
         "-object",
         "memory-backend-file,id=ram,size=512M,mem-path=/proc/self/fd/4,share=on,merge=off,dump=off",
         "-kernel", "/proc/self/fd/5", "-initrd", "/proc/self/fd/6",
-        "-append", "panic=-1",
+        "-append", "panic=-1 console=tty0",
         "-global", "virtio-mmio.force-legacy=false",
         "-chardev", "socket,id=vsock,fd=7", "-device", "vhost-user-vsock-device,chardev=vsock",
         "-chardev", "socket,id=nsm,fd=8",

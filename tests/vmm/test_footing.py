@@ -63,10 +63,10 @@ def test_answers_for_both_architectures_are_remembered_beside_each_other(
     monkeypatch.setattr(module, "probe_footing", probe)
     jails = [Jail(Path("/jails/one"), "x86_64"), Jail(Path("/jails/two"), "aarch64")]
     for jail in jails * 2:
-        assert find_footing(places, jail, 0, environ={}) == Footing("tcg", own_user=False)
+        assert find_footing(places, jail, int, environ={}) == Footing("tcg", own_user=False)
     assert probed == ["x86_64", "aarch64"]
     (places.cache / "accelerator.json").write_text("[]")
-    find_footing(places, jails[0], 0, environ={})
+    find_footing(places, jails[0], int, environ={})
     assert probed == ["x86_64", "aarch64", "x86_64"]
 
 
@@ -74,7 +74,7 @@ def test_only_so_many_answers_are_remembered(places: Places, monkeypatch: pytest
     """Jails of former QEMUs are forgotten, the oldest first."""
     monkeypatch.setattr(module, "probe_footing", lambda *_: Footing("tcg", own_user=False))
     for number in range(12):
-        find_footing(places, Jail(Path(f"/jails/{number}")), 0, environ={})
+        find_footing(places, Jail(Path(f"/jails/{number}")), int, environ={})
     known = json.loads((places.cache / "accelerator.json").read_text())
     assert [key.split()[0] for key in known] == [str(number) for number in range(4, 12)]
 
@@ -84,7 +84,7 @@ def test_kvm_runs_the_hosts_own_architecture_alone(places: Places, monkeypatch: 
     monkeypatch.setattr(module, "own_architecture", lambda: "x86_64")
     foreign = Jail(Path("/jails/two"), "aarch64")
     with pytest.raises(MachineError, match="here runs x86_64 alone; got aarch64"):
-        find_footing(places, foreign, 0, environ={"CLOISTER_ACCEL": "kvm"})
+        find_footing(places, foreign, int, environ={"CLOISTER_ACCEL": "kvm"})
     tried: list[tuple[str, str]] = []
 
     def boots(jail: Jail, _kernel: int, accelerator: str, _uid: int | None) -> tuple[bool, str]:

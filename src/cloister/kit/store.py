@@ -18,7 +18,7 @@ from cloister.kit.manifest import (
     KitMissingError,
     file_digest,
 )
-from cloister.kit.origin import note_origin
+from cloister.kit.origin import Origin, note_origin, origin_of
 from cloister.places import Places, own_architecture
 
 ABANDONED_SECONDS = 86400.0
@@ -83,10 +83,12 @@ def _setup(architecture: str) -> str:
 def use_kit(places: Places, kit: Kit, *, built_from: str | None = None) -> None:
     """Make a kit the one in use for its architecture, after checking all of its files.
 
-    ``built_from`` is the digest of the guest sources if it was built here; without, set-up leaves it alone.
+    ``built_from`` is the digest of the guest sources if it was built here; without, set-up leaves it alone,
+    unless it is the very kit that set-up has built: to choose that one is no wish to stay behind.
     """
     kit.verify()
-    note_origin(places, kit, built_from)
+    if built_from is not None or origin_of(places, kit) is not Origin.OURS:
+        note_origin(places, kit, built_from)
     link = places.kits / f".current-{kit.architecture}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(kit.digest)

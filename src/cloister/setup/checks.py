@@ -149,10 +149,9 @@ def _emulator(places: Places, architecture: str = "") -> str:
         raise CloisterError(
             f"QEMU does not run in its jail: {result.stderr.strip()[:200] or result.stdout[:200]}"
         )
-    if version < OLDEST_QEMU:
-        raise CloisterError(
-            f"QEMU {version[0]}.{version[1]} is too old: expected {OLDEST_QEMU[0]}.{OLDEST_QEMU[1]}"
-        )
+    oldest = OLDEST_QEMU[jail.architecture]
+    if version < oldest:
+        raise CloisterError(f"QEMU {version[0]}.{version[1]} is too old: expected {oldest[0]}.{oldest[1]}")
     return result.stdout.partition("\n")[0]
 
 

@@ -19,6 +19,6 @@ def probe_once(places: Places, environ: Mapping[str, str], architecture: str = "
     try:
         with os.fdopen(os.dup(kernel), "wb") as file:
             file.write(unpack_kernel(image) or image)
-        return find_footing(places, jail, kernel, environ=environ)
+        return find_footing(places, jail, lambda: kernel, environ=environ)
     finally:
         os.close(kernel)

@@ -26,8 +26,9 @@ from cloister.places import Places
 from cloister.setup.shared_libraries import library_closure
 from cloister.vmm import emulator_path, jail_link
 
-OLDEST_QEMU = (10, 2)
-"""The first QEMU in which vhost-user-test-device may be created by the user."""
+OLDEST_QEMU = {"x86_64": (10, 2), "aarch64": (11, 0)}
+"""The first QEMU in which vhost-user-test-device may be created by the user, and the first whose virt machine
+takes virtio-mmio-transports."""
 EMULATOR_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 FIRMWARE = {
     "x86_64": ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin"),
@@ -130,7 +131,7 @@ def _scratch_in(jails: Path) -> Iterator[Path]:
 def _host_emulator(architecture: str) -> Path | None:
     found = shutil.which(Path(emulator_path(architecture)).name)
     version = parse_version(_version_text(Path(found))) if found else None
-    return Path(found) if found and version and version >= OLDEST_QEMU else None
+    return Path(found) if found and version and version >= OLDEST_QEMU[architecture] else None
 
 
 def parse_version(text: str) -> tuple[int, int] | None:
@@ -158,8 +159,9 @@ def _unpack_newer(places: Places, wanted: str, target: Path, *, offline: bool, p
     own = read_os_release().get("VERSION_CODENAME", "unknown")
     suite = NEWER_SUITE.get(own)
     if suite is None:
+        major, minor = OLDEST_QEMU[wanted]
         raise JailRootError(
-            f"no QEMU 10.2 or newer here and no backports known for the release {own!r}: "
+            f"no QEMU {major}.{minor} or newer here and no backports known for the release {own!r}: "
             f"install one as {Path(emulator_path(wanted)).name}"
         )
     architecture = DEBIAN_ARCHITECTURE.get(platform.machine(), platform.machine())

@@ -223,9 +223,11 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         load_and_check,
         start,
     )
+    from cloister.vmm import TickRate  # noqa: PLC0415 -- as above
 
     gc.disable()  # importing makes much that is never garbage
     locked = limit_process()
+    ticks = TickRate()
     slot = make_slot(unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
     place = Register(order.places.run).reserve(f"{slot:x}")
     # the place is the last to go: until then whoever finds this process dead cleans up
@@ -238,11 +240,13 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
         request = replace(order.request, memory_mib=share.memory_mib)
         loaded = load_and_check(request, order.file_fd)
         os.close(order.file_fd)
-        # one half of what serves QEMU its devices loads while the kernel is unpacked, one while QEMU starts
+        started = start(request, share, loaded, order.places, stack, lock_memory=locked, ticks=ticks)
+        # what serves QEMU its devices loads while QEMU starts and, beside both, the kernel is unpacked
         import asyncio  # noqa: PLC0415 -- the command itself needs none of it
 
-        started = start(request, share, loaded, order.places, stack, lock_memory=locked)
         from cloister.supervisor.enclave import Enclave  # noqa: PLC0415 -- as above
+
+        loaded.await_kernel()
 
         gc.freeze()  # modules live as long as the process
         gc.enable()

@@ -127,13 +127,13 @@ class Enclave:
         try:
             await asyncio.sleep(HANDSHAKE_SECONDS)
             self._machine.settle()
-            tasks += self._start(self._pin())
             identity, _ = await asyncio.wrap_future(prepare())
             self._recorder = recorder = self._record(identity)
             pool.submit(recorder.retire_others)
             self._control = control = self._register(identity, recorder, stack)
             tasks += self._serve_host(vsock, control, recorder, stack)
             await self._boot(report)
+            tasks += self._start(self._pin())
             await self._over.wait()
         except Exception as error:
             self._end(_failed_start(error))

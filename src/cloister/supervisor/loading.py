@@ -20,18 +20,22 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 
 class LoadedImage:
-    """An image in sealed memory, with the descriptors a machine boots from."""
+    """An image in sealed memory, with the descriptors a machine boots from.
+
+    The kernel is still being unpacked: ``gate_fd`` is the read end of a pipe that ends when it is done.
+    """
 
     def __init__(self, image: Image, image_fd: int) -> None:
         self._image: Image | None = image
         self._image_fd = image_fd
-        self._kernel_fd = os.memfd_create("kernel", os.MFD_CLOEXEC)
-        self._unpacker: int | None = _unpack_apart(image, self._kernel_fd)
+        self.kernel_fd = os.memfd_create("kernel", os.MFD_CLOEXEC)
+        self.gate_fd, opener = os.pipe()
+        self._unpacker: int | None = _unpack_apart(image, self.kernel_fd, opener)
+        os.close(opener)
         self.initrd_fd = _initrd(image)
 
-    @property
-    def kernel_fd(self) -> int:
-        """What the machine starts; raises EnclaveFailure E35 where it could not be unpacked."""
+    def await_kernel(self) -> int:
+        """Return the kernel's descriptor once it is unpacked; raises EnclaveFailure E35."""
         if self._unpacker is not None:
             _, status = os.waitpid(self._unpacker, 0)
             self._unpacker = None
@@ -39,7 +43,7 @@ class LoadedImage:
                 raise EnclaveFailure(
                     "E35", "EIF parsing error. The kernel could not be unpacked.", action="Load kernel"
                 )
-        return self._kernel_fd
+        return self.kernel_fd
 
     @property
     def image(self) -> Image:
@@ -89,8 +93,11 @@ def _copy(source: int, target: int) -> int:
     return size
 
 
-def _unpack_apart(image: Image, target: int) -> int:
-    """Unpack the kernel in a process of its own: nothing waits for it, and its memory goes with it."""
+def _unpack_apart(image: Image, target: int, gate: int) -> int:
+    """Unpack the kernel in a process of its own, whose end opens the gate; return its process id.
+
+    Nothing waits for it but QEMU, where it matters, and its memory goes with it.
+    """
     starter = os.getpid()
     child = os.fork()
     if child == 0:
@@ -103,6 +110,7 @@ def _unpack_apart(image: Image, target: int) -> int:
             signal.alarm(UNPACK_SECONDS)
             unpacked = unpack_kernel(image.kernel)
             _fill(target, [image.kernel if unpacked is None else memoryview(unpacked)])
+            os.write(gate, b"open")
             os._exit(0)
         except BaseException:  # noqa: BLE001 -- a process of one step: its status tells
             os._exit(1)

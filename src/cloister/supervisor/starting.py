@@ -27,6 +27,7 @@ from cloister.vmm import (
     MachineConfig,
     MachineError,
     MemoryFile,
+    TickRate,
     find_footing,
     find_jail,
     open_kvm,
@@ -124,6 +125,7 @@ def start(
     stack: ExitStack,
     *,
     lock_memory: bool,
+    ticks: TickRate,
 ) -> Started:
     """Start the machine; ``stack`` gets what undoes it. Raises EnclaveFailure E19, E27, E29."""
     memory = _guest_memory(claim)
@@ -132,18 +134,20 @@ def start(
     console_read, console_write = _console_pipe() if request.debug else (None, None)
     kvm = None
     try:
-        jail = find_jail(places, loaded.image.architecture)
-        footing = find_footing(places, jail, loaded.kernel_fd, environ=os.environ)
+        jail = _find_jail(places, loaded)
+        footing = find_footing(places, jail, loaded.await_kernel, environ=os.environ)
         kvm = open_kvm() if footing.accelerator == "kvm" else None
         config = MachineConfig(
             cpus=len(claim.cpus),
             memory_mib=claim.memory_mib,
             memory_fd=memory.fd,
             lock_memory=lock_memory,
+            tsc_khz=ticks.khz(),
             accelerator=footing.accelerator,
             cmdline=loaded.image.cmdline,
             kernel_fd=loaded.kernel_fd,
             initrd_fd=loaded.initrd_fd,
+            gate_fd=loaded.gate_fd,
             vsock_fd=pairs[0][1].fileno(),
             nsm_fd=pairs[1][1].fileno(),
             kvm_fd=kvm,
@@ -151,20 +155,25 @@ def start(
             architecture=jail.architecture,
         )
         machine = _spawn_on(claim, config, jail, own_user=footing.own_user)
-    except JailMissingError as error:
-        raise EnclaveFailure(
-            "E19", f"File operation failure. {error}\nFile: '{places.jails}', failing operation: 'Open'."
-        ) from None
     except MachineError as error:
         raise EnclaveFailure("E29", f"The enclave cannot be created. {error}", action="Create VM") from None
     finally:
-        for fd in (kvm, console_write):
+        for fd in (kvm, console_write, loaded.gate_fd):
             if fd is not None:
                 os.close(fd)
     stack.callback(machine.close)
     for _, theirs in pairs:
         theirs.close()
     return Started(loaded, machine, pairs[0][0], pairs[1][0], console_read)
+
+
+def _find_jail(places: Places, loaded: LoadedImage) -> Jail:
+    try:
+        return find_jail(places, loaded.image.architecture)
+    except JailMissingError as error:
+        raise EnclaveFailure(
+            "E19", f"File operation failure. {error}\nFile: '{places.jails}', failing operation: 'Open'."
+        ) from None
 
 
 def _device_connection(stack: ExitStack) -> tuple[socket.socket, socket.socket]:

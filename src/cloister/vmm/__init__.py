@@ -4,7 +4,7 @@ Spec: DESIGN section 2, qemu.md. Knows nothing of enclaves, images or devices' i
 """
 
 from cloister.vmm.accelerator import OVERRIDE, Footing, find_footing, probe_footing
-from cloister.vmm.command_line import command_line
+from cloister.vmm.command_line import EMULATED_PROCESSOR, command_line
 from cloister.vmm.config import MIN_MEMORY_MIB, Accelerator, MachineConfig, MachineError
 from cloister.vmm.jail import (
     UID_BASE,
@@ -19,8 +19,10 @@ from cloister.vmm.kernel import has_pvh_entry, unpack_kernel
 from cloister.vmm.machine import Machine, open_kvm, spawn_machine, start_machine
 from cloister.vmm.memory import MemoryFile
 from cloister.vmm.pinning import pin_processors, processor_threads
+from cloister.vmm.ticks import TickRate
 
 __all__ = [
+    "EMULATED_PROCESSOR",
     "MIN_MEMORY_MIB",
     "OVERRIDE",
     "UID_BASE",
@@ -32,6 +34,7 @@ __all__ = [
     "MachineConfig",
     "MachineError",
     "MemoryFile",
+    "TickRate",
     "command_line",
     "emulator_path",
     "find_footing",

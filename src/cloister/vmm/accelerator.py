@@ -10,7 +10,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -44,8 +44,13 @@ class Footing:
     """Whether each machine runs as a user of its own; only root can give one."""
 
 
-def find_footing(places: Places, jail: Jail, kernel_fd: int, *, environ: Mapping[str, str]) -> Footing:
-    """Return how to run machines here, from the cache or by probing with this kernel (minutes at most)."""
+def find_footing(
+    places: Places, jail: Jail, kernel: Callable[[], int], *, environ: Mapping[str, str]
+) -> Footing:
+    """Return how to run machines here, from the cache or by probing with this kernel (minutes at most).
+
+    ``kernel`` gives the descriptor of one that can be started; it is asked only for a probe.
+    """
     wish = environ.get(OVERRIDE, "")
     if wish not in ("", "kvm", "tcg"):
         raise MachineError(f"{OVERRIDE} is {wish!r}; expected kvm or tcg.")
@@ -57,7 +62,7 @@ def find_footing(places: Places, jail: Jail, kernel_fd: int, *, environ: Mapping
     cache = places.cache / "accelerator.json"
     known = _read(cache, key)
     if known is None:
-        known = probe_footing(jail, kernel_fd)
+        known = probe_footing(jail, kernel())
         _write(cache, key, known)
     return replace(known, accelerator=cast("Accelerator", wish)) if wish else known
 

@@ -16,6 +16,8 @@ RESET_BY_TRIPLE_FAULT: Final = "reboot=t"
 and one booted from a bzImage has been seen starting again."""
 VIRTIO_CONSOLE: Final = "console=hvc0"
 """The virt machine has no UART that AWS's ``console=ttyS0`` could mean."""
+NO_CONSOLE: Final = "console=tty0"
+"""AWS's aarch64 kernel has a virtual terminal without a screen: a /dev/console to open, with no device."""
 _MEMORY_OPTIONS: Final = "mem-merge=off,dump-guest-core=off,memory-backend=ram"
 MACHINES: Final[dict[Architecture, str]] = {
     "x86_64": f"microvm,acpi=off,pcie=off,rtc=on,usb=off,graphics=off,{_MEMORY_OPTIONS}",
@@ -37,6 +39,7 @@ def command_line(config: MachineConfig) -> list[str]:
     return [
         emulator_path(config.architecture),
         "-name", "enclave,debug-threads=on",  # by their names the threads of the vCPUs are found and pinned
+        *_gate(config),
         "-nodefaults",
         "-no-user-config",
         "-display", "none",
@@ -54,10 +57,18 @@ def command_line(config: MachineConfig) -> list[str]:
     ]  # fmt: skip
 
 
+def _gate(config: MachineConfig) -> list[str]:
+    """Make QEMU wait: it reads a secret to its end before it makes the machine, and this one is a pipe."""
+    return (
+        [] if config.gate_fd is None else ["-object", f"secret,id=gate,file=/proc/self/fd/{config.gate_fd}"]
+    )
+
+
 def _appended(config: MachineConfig) -> list[str]:
     if config.architecture == "x86_64":
-        return [RESET_BY_TRIPLE_FAULT]
-    return [VIRTIO_CONSOLE] if config.console_fd is not None else []
+        emulated = config.accelerator == "tcg" and config.tsc_khz is not None
+        return [RESET_BY_TRIPLE_FAULT, *([f"tsc_early_khz={config.tsc_khz}"] if emulated else [])]
+    return [VIRTIO_CONSOLE if config.console_fd is not None else NO_CONSOLE]
 
 
 def _transports(config: MachineConfig) -> str:

@@ -31,11 +31,15 @@ class MachineConfig:
     """A memory file of ``memory_mib``, see `MemoryFile`."""
     kernel_fd: int
     initrd_fd: int
+    gate_fd: int | None = None
+    """The read end of a pipe: QEMU starts, and loads the kernel only when the write end has been closed."""
     vsock_fd: int | None = None
     """Our end of QEMU's vhost-user connection to the vsock device."""
     nsm_fd: int | None = None
     kvm_fd: int | None = None
     """The open KVM device, where that is the accelerator."""
+    tsc_khz: int | None = None
+    """How fast the time stamp counter runs, where that is known and the guest would have to find it out."""
     lock_memory: bool = False
     """Whether QEMU keeps its memory, the guest's too, out of swap; it needs an unlimited RLIMIT_MEMLOCK."""
     console_fd: int | None = None
@@ -54,5 +58,5 @@ class MachineConfig:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """Every descriptor the machine inherits."""
-        optional = (self.vsock_fd, self.nsm_fd, self.kvm_fd, self.console_fd)
+        optional = (self.gate_fd, self.vsock_fd, self.nsm_fd, self.kvm_fd, self.console_fd)
         return (self.memory_fd, self.kernel_fd, self.initrd_fd, *(fd for fd in optional if fd is not None))

@@ -205,6 +205,8 @@ def spawn_machine(
     The machine runs in ``cgroup`` where given. Raises MachineError.
     The configuration's descriptors are inherited and stay open here: close them.
     """
+    if config.gate_fd is not None and uid is not None:
+        os.fchown(config.gate_fd, uid, uid)  # QEMU opens it by its name
     info_read, info_write = os.pipe()
     seccomp = _filter_file()
     words = jail_command_line(str(jail.directory) if uid is None else STAGE, seccomp_fd=seccomp)
