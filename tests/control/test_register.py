@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,48 @@ def test_a_name_that_nobody_could_read_back_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="9000 characters"):
         Register(tmp_path).enter("a1", "id-a1", "n" * 9000, 16)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_place_that_is_just_being_taken_is_nobodys_leftover(tmp_path: Path) -> None:
+    """Who looks between a place's making and its locking kills nothing that was started on it."""
+    register = Register(tmp_path)
+    go, told = os.pipe()
+    looking = os.fork()
+    if looking == 0:
+        os.read(go, 1)
+        register.live()
+        os._exit(0)
+    started = subprocess.Popen(["sleep", "100"], env={"CLOISTER_SLOT": "a1"})
+    with register.locked():
+        (tmp_path / ".a1").touch()  # as far as a supervisor that has not locked it yet
+        os.write(told, b".")
+        await_waiting_for(tmp_path / ".lock")
+        lock = os.open(tmp_path / ".a1", os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    os.waitpid(looking, 0)
+    assert started.poll() is None
+    assert (tmp_path / ".a1").exists()
+    started.kill()
+    started.wait()
+    for handle in (lock, go, told):
+        os.close(handle)
+
+
+def await_waiting_for(path: Path) -> None:
+    """Return when a process waits for a lock on a file (see proc_locks(5))."""
+    wanted = f":{path.stat().st_ino} "
+    deadline = time.monotonic() + 10
+    while not any("->" in line and wanted in line for line in Path("/proc/locks").read_text().splitlines()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_places_are_seen_by_others_whatever_the_umask(tmp_path: Path) -> None:
+    """Other users may ask what runs here; nobody could have opened a place before it was locked."""
+    before = os.umask(0o077)
+    try:
+        registration = Register(tmp_path).enter("a1", "i-1-enca1", "web", 16)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a1.json").stat().st_mode & 0o777 == 0o644
+    registration.close()

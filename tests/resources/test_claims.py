@@ -197,13 +197,15 @@ def damage(pool: Path, kind: str) -> None:
         pool.symlink_to("other")
     elif kind == "stranger":
         os.chown(pool, 12345, 12345)
+    elif kind == "pages of nothing":
+        pool.write_text(json.dumps(json.loads(pool.read_text()) | {"pages": [[0, 1]]}))
     else:
         pool.write_text(
             {"text": "pool", "list": "[]", "negative": pool.read_text().replace("1024", "-1")}[kind]
         )
 
 
-@pytest.mark.parametrize("kind", ["text", "list", "negative", "link", "stranger"])
+@pytest.mark.parametrize("kind", ["text", "list", "negative", "pages of nothing", "link", "stranger"])
 def test_damaged_pool_is_refused(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     """A pool that is not one, is a link, or belongs to somebody else is not believed."""
     if kind == "stranger" and os.geteuid() != 0:

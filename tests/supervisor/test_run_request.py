@@ -1,11 +1,15 @@
 """What is checked before an enclave is started."""
 
+import os
+import resource
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cloister.control import EnclaveFailure
 from cloister.supervisor import RunRequest
+from cloister.supervisor.loading import load_image
 from cloister.supervisor.request import (
     boot_seconds,
     check_cpus,
@@ -14,6 +18,8 @@ from cloister.supervisor.request import (
     memory_failure,
     open_image,
 )
+from cloister.supervisor.starting import limit_process
+from cloister.vmm import MemoryFile
 
 MIB = 1 << 20
 
@@ -125,3 +131,37 @@ def test_absent_image_is_e19(tmp_path: Path) -> None:
     """An image that cannot be opened is E19 and named."""
     with pytest.raises(EnclaveFailure, match="No such file"):
         open_image(tmp_path / "none.eif")
+
+
+def test_an_image_that_is_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    """What is no file of bytes is opened at once, writer or none, and refused when it is read."""
+    os.mkfifo(tmp_path / "web.eif")
+    handle = open_image(tmp_path / "web.eif")
+    assert code_of(load_image, handle) == "E19"
+    os.close(handle)
+
+
+def test_a_long_list_of_cpus_is_checked_at_once() -> None:
+    """As many ids as fit into a configuration are compared without comparing each with each."""
+    ids = tuple(range(200_000))
+    assert failure_of(request(cpu_count=None, cpu_ids=(*ids, 7)), set(ids)).code == "E20"
+
+
+def test_guest_memory_is_had_whatever_may_be_locked() -> None:
+    """A user who may lock some memory gets a larger enclave than that, unlocked, and overwrites it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    limit = 4 << 30 if hard == resource.RLIM_INFINITY else min(4 << 30, hard)
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+            locked = limit_process()
+            MemoryFile(5 << 10).close()
+            kept = resource.getrlimit(resource.RLIMIT_MEMLOCK) == (limit, limit)
+            os._exit(0 if kept and not locked else 2)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import socket
 import struct
 from collections.abc import Coroutine
@@ -233,6 +234,42 @@ def test_control_socket_describes_and_keeps_who_wants_the_end(tmp_path: Path) ->
     run(story())
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_other_users_do_not_keep_the_owner_from_the_control_socket(tmp_path: Path) -> None:
+    """However many silent connections another user has, the owner is answered at once."""
+
+    async def describe(_: bool) -> dict[str, Any]:
+        return {}
+
+    async def story() -> None:
+        control = ControlSocket(tmp_path / "x.sock", describe)
+        serving = asyncio.create_task(control.serve())
+        hear, told = os.pipe()
+        stranger = os.fork()
+        if stranger == 0:
+            os.chdir(tmp_path)
+            os.setresuid(65534, 65534, 65534)
+            held = [connect(Path("x.sock")) for _ in range(64)]
+            os.write(told, bytes(len(held)))
+            signal.alarm(30)
+            signal.pause()
+        await asyncio.to_thread(os.read, hear, 64)
+        with connect(tmp_path / "x.sock") as client:
+            client.send(Request("describe").to_bytes())
+            async with asyncio.timeout(2):  # less than a silent client is waited for
+                assert Reply.from_bytes(await read(client)) == Reply(0, {})
+        os.kill(stranger, signal.SIGKILL)
+        for pipe in (hear, told):
+            os.close(pipe)
+        serving.cancel()
+        control.close()
+        await asyncio.gather(serving, return_exceptions=True)
+
+    tmp_path.chmod(0o755)
+    run(story())
+    os.wait()
+
+
 def test_log_lines_stay_lines(tmp_path: Path) -> None:
     """Whatever a guest gets into a message is one line of nitro-cli's format, in log and record."""
     journal = Journal(tmp_path)
@@ -247,6 +284,38 @@ def test_log_lines_stay_lines(tmp_path: Path) -> None:
     assert re.fullmatch(form.format("1a2b", "INFO", r"one two \[31m x+"), second)
     assert len(second) < 2200
     assert recorded == [second.encode() + b"\n"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "logged"),
+    [
+        (None, "INFO WARN ERROR"),
+        ("warn", "WARN ERROR"),
+        ("info,nitro_cli=error", "ERROR"),
+        ("hyper=trace", ""),
+        ("off", ""),
+        ("nitro_cli", "INFO WARN ERROR"),
+    ],
+)
+def test_rust_log_decides_what_is_logged_but_not_what_is_recorded(
+    tmp_path: Path, wanted: str | None, logged: str
+) -> None:
+    """The log has the levels that RUST_LOG asks for, the enclave's record all of them."""
+    journal = Journal(tmp_path, wanted)
+    recorded: list[bytes] = []
+    journal.name("1a2b", recorded.append)
+    for level in ("INFO", "WARN", "ERROR"):
+        journal.write(level, "said")
+    log = tmp_path / "nitro_enclaves.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    assert [line.split("][")[1] for line in lines] == logged.split()
+    assert len(recorded) == 3
+
+
+def test_a_log_that_nobody_reads_from_is_not_waited_for(tmp_path: Path) -> None:
+    """Somebody who put a FIFO in the log's place does not stop the enclaves."""
+    os.mkfifo(tmp_path / "nitro_enclaves.log")
+    Journal(tmp_path).write("INFO", "unheard")
 
 
 def test_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:

@@ -93,3 +93,8 @@ def test_unpacking_is_bounded() -> None:
     """A payload that unpacks to more than it says is cut at what it says."""
     bomb = b"\x02\x21\x4c\x18" + legacy_lz4(bytes(32 << 20))[4:-4] + struct.pack("<I", 4096)
     assert unpack_kernel(make_bzimage(bomb)) is None
+
+
+def test_a_kernel_that_claims_no_size_is_not_unpacked() -> None:
+    """A packed kernel whose size is given as 0 is left as it is, however much would come out of it."""
+    assert unpack_kernel(make_bzimage(gzip.compress(ELF) + bytes(4))) is None

@@ -89,11 +89,14 @@ class Registration:
             self._path = place
 
     def close(self) -> None:
-        """Give up the place."""
+        """Give up the place; safe to call again."""
+        if self._lock < 0:
+            return
         for path in (self.socket_path, self._path):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         os.close(self._lock)
+        self._lock = -1
 
 
 class Register:
@@ -107,10 +110,11 @@ class Register:
         with self.locked():  # so that nobody who looks for the dead sees it before it is locked
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             try:
-                lock = os.open(self.run / f".{slot}", flags, 0o644)
+                lock = os.open(self.run / f".{slot}", flags, 0o600)  # nobody else can lock it before this
             except OSError as error:
                 raise _unusable(self.run, error) from None
             fcntl.flock(lock, fcntl.LOCK_EX)
+            os.fchmod(lock, 0o644)  # whatever the umask: other users may know of the enclave
         return Registration(self, slot, lock)
 
     def enter(self, slot: str, enclave_id: str, name: str, cid: int) -> Registration:
@@ -127,8 +131,9 @@ class Register:
         """Return the enclaves whose supervisors live, oldest first; removes what dead ones left."""
         records, dead = self.survey()
         if dead:
-            kill_strays([name.removesuffix(RECORD).removeprefix(".") for name in dead])
             with suppress(ControlError), self.locked():
+                dead = self.survey()[1]  # a place that was just being taken looked like one
+                kill_strays([name.removesuffix(RECORD).removeprefix(".") for name in dead])
                 for name in dead:
                     self._bury(name)
             free_claims(self.run)

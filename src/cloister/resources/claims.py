@@ -189,7 +189,7 @@ def claim_resources(
 def _enter(path: Path, share: Share) -> ResourceClaim:
     lock = -1
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         with open(lock, "w", closefd=False) as file:
             json.dump(asdict(share), file)

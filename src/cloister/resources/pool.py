@@ -57,6 +57,8 @@ class Pool:
         """Read what `to_json` wrote; raises ValueError, TypeError, KeyError."""
         cores = tuple(tuple(_whole(cpu) for cpu in core) for core in fields["cores"])
         pages = tuple((_whole(size), _whole(count)) for size, count in fields["pages"])
+        if not all(size for size, _ in pages):
+            raise ValueError("a page of 0 KiB is none")
         cgroup = fields["cgroup"]
         return cls(
             cores,

@@ -26,6 +26,8 @@ SOCKET_MODE: Final = 0o766  # as nitro-cli's: who may do what is decided per req
 REQUEST_SECONDS: Final = 3.0
 WATCH_SECONDS: Final = 1.0
 MAX_CLIENTS: Final = 64
+MAX_STRANGERS: Final = 32
+"""Of them, how many may be other users: these cannot keep the owner from ending an enclave."""
 
 
 class ControlSocket:
@@ -43,6 +45,7 @@ class ControlSocket:
         loop = asyncio.get_running_loop()
         room = asyncio.Semaphore(MAX_CLIENTS)
         tasks: set[asyncio.Task[None]] = set()
+        strangers: set[asyncio.Task[None]] = set()
         try:
             while True:
                 await room.acquire()
@@ -52,7 +55,15 @@ class ControlSocket:
                     room.release()
                     await asyncio.sleep(0.1)
                     continue
+                stranger = not _may_do_all(client)
+                if stranger and len(strangers) >= MAX_STRANGERS:
+                    client.close()
+                    room.release()
+                    continue
                 task = asyncio.create_task(self._answer(client))
+                if stranger:
+                    strangers.add(task)
+                    task.add_done_callback(strangers.discard)
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 task.add_done_callback(lambda _: room.release())
@@ -79,11 +90,10 @@ class ControlSocket:
 
     async def _answer(self, client: socket.socket) -> None:
         client.setblocking(False)
-        uid = _peer_uid(client)
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 request = Request.from_bytes(await _read_line(client))
-                allowed = uid in (0, os.geteuid()) or request.command == DESCRIBE
+                allowed = _may_do_all(client) or request.command == DESCRIBE
                 if allowed and request.command == TERMINATE:
                     self._mourners.append(client)
                     self.terminate_requested.set()
@@ -94,6 +104,9 @@ class ControlSocket:
                 await asyncio.get_running_loop().sock_sendall(client, reply.to_bytes())
         except (ControlError, OSError, TimeoutError):
             pass
+        except asyncio.CancelledError:
+            client.close()
+            raise
         client.close()
 
 
@@ -113,10 +126,11 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _peer_uid(client: socket.socket) -> int:
+def _may_do_all(client: socket.socket) -> bool:
+    """Say whether a client is the owner or root."""
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     _, uid, _ = struct.unpack("3i", credentials)
-    return int(uid)
+    return uid in (0, os.geteuid())
 
 
 async def _read_line(client: socket.socket) -> bytes:

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -41,6 +41,8 @@ from cloister.supervisor.request import (
 MAX_NEWS: Final = 1 << 16
 HEARD: Final = b"heard"
 """What the command answers when it knows that the enclave runs: from then on it is not needed."""
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""What asks a supervisor to end."""
 PREPARE_SECONDS: Final = 120.0
 """Beyond the boot time: copying, measuring, and once per host the accelerator probe."""
 
@@ -189,8 +191,8 @@ def _let_go(keep: set[int]) -> None:
 
 
 def _supervise(order: _Launch, report: Channel) -> None:
-    journal = Journal(order.places.logs)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    journal = Journal(order.places.logs, os.environ.get("RUST_LOG"))
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     try:
         _run(order, report, journal)
@@ -226,11 +228,11 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
     gc.disable()  # importing makes much that is never garbage
     locked = limit_process()
     ticks = TickRate()
-    with ExitStack() as stack:
-        slot = make_slot(unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
-        place = Register(order.places.run).reserve(f"{slot:x}")
+    slot = make_slot(unix_ms=time.time_ns() // 1_000_000, random=os.urandom(2))
+    place = Register(order.places.run).reserve(f"{slot:x}")
+    # the place is the last to go: until then whoever finds this process dead cleans up
+    with closing(place), ExitStack() as stack:
         mark_children(place.slot)
-        stack.callback(place.close)  # the last to go: until then whoever finds this process dead cleans up
         report.say("Start allocating memory...")
         share = claim(order.request, order.places.run)
         stack.callback(share.close)  # noted first, undone last: nobody gets what a machine still has
@@ -263,4 +265,6 @@ def _run(order: _Launch, report: Channel, journal: Journal) -> None:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
+    for other in SIGNALS:  # what is undone from here on is undone whole
+        signal.signal(other, signal.SIG_IGN)
     sys.exit(f"signal {number}")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import traceback
+from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -28,7 +29,7 @@ from cloister.supervisor.services import GuestServices
 from cloister.supervisor.starting import Started
 from cloister.transport import listen, listener_path
 from cloister.vhost import Device, DeviceError, serve_device
-from cloister.vmm import pin_processors
+from cloister.vmm import MachineError, pin_processors
 
 if TYPE_CHECKING:
     from cloister.supervisor.security import Security
@@ -122,7 +123,7 @@ class Enclave:
         nsm = NsmDevice(answer, ready=ready)
         # QEMU waits for its devices: they are served before anything else is looked at
         tasks = self._serve_devices(vsock, nsm)
-        tasks.append(asyncio.create_task(self._await_desertion(report)))
+        tasks += self._start(self._await_desertion(report))
         try:
             await asyncio.sleep(HANDSHAKE_SECONDS)
             self._machine.settle()
@@ -132,7 +133,7 @@ class Enclave:
             self._control = control = self._register(identity, recorder, stack)
             tasks += self._serve_host(vsock, control, recorder, stack)
             await self._boot(report)
-            tasks.append(asyncio.create_task(pin_processors(self._machine, self._description.cpus)))
+            tasks += self._start(self._pin())
             await self._over.wait()
         except Exception as error:
             self._end(_failed_start(error))
@@ -141,10 +142,14 @@ class Enclave:
             await self._finish(tasks)
 
     def conclude(self) -> None:
-        """Record the end, and tell everybody who asked for it that it has come."""
+        """Record the end, give up the place, and tell everybody who asked for the end that it has come.
+
+        In this order: killed in between, whoever finds the place still knows what to do.
+        """
         if self._recorder is not None and self._ending is not None:
             self._recorder.update(ended=datetime.now(UTC), **asdict(self._ending), **self._registers())
             self._recorder.close()
+        self._place.close()
         if self._control is not None:
             self._control.farewell(self._description.terminated_json())
 
@@ -189,7 +194,27 @@ class Enclave:
             self._run_device("vsock", self._started.vsock, vsock),
             self._run_device("NSM", self._started.nsm, nsm),
         ]
-        return [asyncio.create_task(step) for step in steps]
+        return self._start(*steps)
+
+    def _start(self, *steps: Coroutine[Any, Any, None]) -> list["asyncio.Task[None]"]:
+        """Run parts of the enclave; one that fails ends it, for it would go on without what it promises."""
+        tasks = [asyncio.create_task(step) for step in steps]
+        for task in tasks:
+            task.add_done_callback(self._notice)
+        return tasks
+
+    def _notice(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._ending is None:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            self._end(Ending("machine-failed", f"A part of the enclave's supervisor failed ({said})."))
+
+    async def _pin(self) -> None:
+        """Pin each vCPU; where that may not be, they still run on no other CPUs than the enclave's."""
+        try:
+            await pin_processors(self._machine, self._description.cpus)
+        except MachineError as error:
+            self._journal.write("WARN", f"the vCPUs share the enclave's CPUs: {error}")
 
     def _serve_host(
         self, vsock: VsockDevice, control: ControlSocket, recorder: FlightRecorder, stack: ExitStack
@@ -209,7 +234,7 @@ class Enclave:
             stack.callback(listener_path(port, cid=HYPERVISOR_CID).unlink, missing_ok=True)
             self._console = Console(self._started.console_fd, listener, record=recorder.console)
             self._console_task = asyncio.create_task(self._console.serve())
-        return [asyncio.create_task(step) for step in steps]
+        return self._start(*steps)
 
     async def _boot(self, report: Report) -> None:
         """Wait for the guest's heartbeat, then tell the command; raises EnclaveFailure E36."""

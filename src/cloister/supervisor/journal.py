@@ -1,7 +1,8 @@
 """The log that nitro-cli's users know, ``<logs>/nitro_enclaves.log``; an enclave's record has its lines too.
 
-Line format of nitro-tools 1.2: ``[<id>][<LEVEL>][<time>Z][<file>:<line>] <message>``. A log that cannot be
-written never stops an enclave; what goes in is one line of bounded length, whatever a guest put into it.
+Line format of nitro-tools 1.2: ``[<id>][<LEVEL>][<time>Z][<file>:<line>] <message>``. ``RUST_LOG`` says
+what goes into the log, but not what into the record, which is to tell why an enclave ended. A log that cannot
+be written never stops an enclave; what goes in is one line of bounded length, whatever a guest put into it.
 """
 
 import os
@@ -16,13 +17,18 @@ LOG_NAME: Final = "nitro_enclaves.log"
 UNNAMED: Final = "enc-xxxxxxx"
 """What an enclave's process is called before it has a slot."""
 MAX_MESSAGE: Final = 2000
+LEVELS: Final = ("OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
+DEFAULT_LEVEL: Final = "INFO"
+_PROGRAM: Final = "nitro_cli"
 
 
 class Journal:
     """Writes lines for one enclave; its own record begins once the enclave has an id."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, wanted: str | None = None) -> None:
+        """Write under ``logs`` what ``wanted``, the value of RUST_LOG, asks for."""
         self._logs = logs
+        self._most = LEVELS.index(level_from(wanted))
         self._name = UNNAMED
         self._record: Callable[[bytes], None] = lambda _: None
 
@@ -39,13 +45,32 @@ class Journal:
         text = "".join(c if c.isprintable() else " " for c in message[:MAX_MESSAGE])
         line = f"[{self._name}:{os.getpid()}][{level}][{now}Z][{where}] {text}\n".encode()
         self._record(line)
+        if LEVELS.index(level) > self._most:
+            return
         with suppress(OSError):
             _append(self._logs / LOG_NAME, line)
 
 
+def level_from(wanted: str | None) -> str:
+    """Return the level of the part of RUST_LOG that fits nitro-cli best; what it refuses is skipped."""
+    if wanted is None:
+        return DEFAULT_LEVEL
+    level, best = LEVELS[0], -1
+    for part in wanted.partition("/")[0].split(","):
+        module, equals, word = part.strip().partition("=")
+        if not equals and module.upper() in LEVELS:
+            module, word = "", module
+        elif not module:
+            continue
+        word = word.strip().upper() or LEVELS[-1]
+        if word in LEVELS and _PROGRAM.startswith(module) and len(module) > best:
+            level, best = word, len(module)
+    return level
+
+
 def _append(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     handle = os.open(path, flags, 0o600)
     try:
         os.write(handle, line)

@@ -3,6 +3,7 @@
 The file is copied once into sealed memory; what is measured, described and booted is that copy.
 """
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -14,6 +15,7 @@ from cloister.vmm import unpack_kernel
 
 MAX_IMAGE = 16 << 30
 UNPACK_SECONDS = 60
+_PR_SET_PDEATHSIG = 1
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -96,9 +98,14 @@ def _unpack_apart(image: Image, target: int, gate: int) -> int:
 
     Nothing waits for it but QEMU, where it matters, and its memory goes with it.
     """
+    starter = os.getpid()
     child = os.fork()
     if child == 0:
         try:
+            # with the supervisor's locks in its hands it would make a dead one look alive
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != starter:
+                os._exit(1)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(UNPACK_SECONDS)
             unpacked = unpack_kernel(image.kernel)

@@ -5,6 +5,7 @@ image needs; what other enclaves have left is found out when the supervisor clai
 """
 
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class RunRequest:
 def open_image(path: Path) -> int:
     """Open the image and return its descriptor; raises EnclaveFailure E19."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would be waited for
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise EnclaveFailure(
@@ -74,7 +75,7 @@ def check_cpus(request: RunRequest, pool: Collection[int]) -> None:
 
 
 def _check_ids(ids: Sequence[int], pool: Collection[int]) -> None:
-    twice = sorted({cpu for cpu in ids if ids.count(cpu) > 1})
+    twice = sorted(cpu for cpu, times in Counter(ids).items() if times > 1)
     if twice:
         raise EnclaveFailure(
             "E20",

@@ -70,8 +70,19 @@ def limit_process() -> bool:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    locked = libc.mlockall(_MCL_ALL_ON_FAULT) == 0  # root may lock its own beyond any limit, its machine not
-    return locked and resource.getrlimit(resource.RLIMIT_MEMLOCK) == endless
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK) == endless
+    return _lock_memory(libc) and unlimited  # root may lock its own beyond any limit, its machine not
+
+
+def _lock_memory(libc: ctypes.CDLL) -> bool:
+    """Lock all that this process has and will map, unless a limit could refuse it its guest's memory then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft != resource.RLIM_INFINITY:  # none at all lets those alone through whom no limit holds
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, hard))
+    try:
+        return bool(libc.mlockall(_MCL_ALL_ON_FAULT) == 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (soft, hard))
 
 
 def load_and_check(request: RunRequest, file_fd: int) -> LoadedImage:

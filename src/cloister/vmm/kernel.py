@@ -51,7 +51,7 @@ def _payload(image: memoryview) -> memoryview | None:
 def _decompress(payload: memoryview) -> bytes | None:
     # the last four bytes are the unpacked size; gzip has it by its own format
     (size,) = struct.unpack("<I", payload[-4:])
-    if size > MAX_KERNEL:
+    if not 0 < size <= MAX_KERNEL:  # to zlib a size of 0 means any
         return None
     magic = bytes(payload[:6])
     if magic.startswith(_LZ4_LEGACY):
