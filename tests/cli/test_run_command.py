@@ -29,6 +29,7 @@ def eif(tmp_path: Path) -> Path:
         ("--cpus", "two"),
         ("--memory", "1X"),
         ("--memory", "-5"),
+        ("--memory", "999999999999999T"),
         ("--cid", "3"),
         ("--cid", "4294967295"),
         ("--timeout", "0"),
@@ -44,6 +45,13 @@ def test_wrong_usage(cloister: Cloister, words: tuple[str, ...]) -> None:
     code, printed, said = cloister("run", *(["image.eif"] if words else []), *words)
     assert (code, printed) == (2, "")
     assert "error:" in said
+
+
+def test_empty_image_is_not_the_directory_one_is_in(cloister: Cloister) -> None:
+    """A script whose variable is unset is told so; nothing of the current directory is built or run."""
+    code, printed, said = cloister("run", "")
+    assert (code, printed) == (2, "")
+    assert "error: IMAGE is empty" in said
 
 
 def test_image_that_is_not_there(cloister: Cloister, host: Places) -> None:

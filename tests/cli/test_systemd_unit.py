@@ -24,3 +24,16 @@ def test_unit_is_valid(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_pool_is_there_before_enclaves_are() -> None:
+    """Enclaves start after the allocator and end before it, and both commands are where pip puts them."""
+    allocator = UNIT.with_name("nitro-enclaves-allocator.service")
+    (after,) = (line for line in UNIT.read_text().splitlines() if line.startswith("After="))
+    assert allocator.name in after
+    for unit in (UNIT, allocator):
+        commands = [
+            line for line in unit.read_text().splitlines() if line.startswith(("ExecStart=", "ExecStop="))
+        ]
+        assert commands
+        assert all("=/usr/local/bin/" in line.replace("=-", "=") for line in commands)

@@ -76,6 +76,15 @@ def test_stopping_needs_no_logs(host: Places, cloister: Cloister, monkeypatch: p
         assert process.wait() == 0
 
 
+def test_a_wrong_name_does_not_keep_the_others_alive(host: Places, cloister: Cloister) -> None:
+    """Those that there are end; the name that is nobody's is told and makes the exit code 1."""
+    with enclave_process(host, "web") as process:
+        code, printed, said = cloister("stop", "nobody", "web")
+        assert process.wait() == 0
+    assert (code, printed) == (1, "web\n")
+    assert "'nobody'" in said
+
+
 def test_stopping_the_dead_is_no_failure(host: Places, cloister: Cloister) -> None:
     """What is over already is said to be, with exit code 0."""
     remember(host, 1, "job")

@@ -72,28 +72,6 @@ def test_record_is_written_with_nitro_clis_names(tmp_path: Path) -> None:
     assert list_records(tmp_path) == [recorder.record]
 
 
-@pytest.mark.parametrize(
-    ("fields", "code"),
-    [
-        ({"cause": "exited", "exit_status": 7}, 7),
-        ({"cause": "exited", "exit_status": 0}, 0),
-        ({"cause": "killed-by-signal", "signal": 11}, 139),
-        ({"cause": "terminated"}, 0),
-        ({"cause": "panic"}, 1),
-        ({"cause": "supervisor-killed"}, 1),
-    ],
-)
-def test_exit_code_is_a_shells(tmp_path: Path, fields: dict[str, Any], code: int) -> None:
-    """The program's status, 128 and its signal, 0 for an end that was asked for, 1 for any other."""
-    assert record_one(tmp_path, 1, ended=NOW, **fields).record.exit_code == code
-
-
-def test_a_living_enclave_has_no_exit_code(tmp_path: Path) -> None:
-    """What has not ended has no exit code."""
-    with pytest.raises(FlightError, match="not ended"):
-        _ = record_one(tmp_path, 1).record.exit_code
-
-
 def test_the_newest_is_found_and_the_one_before_it(tmp_path: Path) -> None:
     """A name means its newest enclave; the previous one is the one before it of the same name."""
     for slot, name in ((3, "web"), (1, "web"), (2, "other"), (4, "other")):

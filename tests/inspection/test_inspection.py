@@ -4,12 +4,19 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from cloister.inspection import InspectionError, Process, inspect_enclave, inspect_machine, machine_of
-from cloister.inspection.machine import expand
+from cloister.inspection import (
+    InspectionError,
+    Process,
+    inspect_enclave,
+    inspect_machine,
+    machine_of,
+)
+from cloister.inspection.machine import expand, inspect_children, inspect_privileges
 from cloister.inspection.memory import read_mappings
 from cloister.inspection.peers import unix_peers
 from cloister.inspection.process import Descriptor
@@ -107,6 +114,37 @@ def test_descriptors_have_kinds(target: str, kind: str, inode: int | None) -> No
 def test_lists_of_processors_are_read(text: str, numbers: set[int]) -> None:
     """Ranges and single numbers, as cpuset(7) writes them."""
     assert numbers == expand(text)
+
+
+def test_weakest_thread_decides() -> None:
+    """Privileges are each thread's own: one that may gain more is told, whatever the first may."""
+    program = (
+        "import ctypes, threading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0\n"  # PR_SET_NO_NEW_PRIVS, of this thread
+        "print(flush=True)\n"
+        "input()\n"
+    )
+    words = [sys.executable, "-c", program]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert Process(process.pid).status["NoNewPrivs"] == "1"
+        findings = {one.subject: one for one in inspect_privileges(Process(process.pid))}
+        process.stdin.write(b"\n")
+        process.stdin.close()
+    assert findings["no new privileges"].verdict == "weaker"
+
+
+def test_children_that_nobody_looks_at_are_told(sleeper: Process) -> None:
+    """Everything holds only where every process below the supervisor was looked at."""
+    assert inspect_children(sleeper, 0).verdict == "ok"
+    with subprocess.Popen(["sleep", "60"]) as second:
+        crowded = inspect_children(Process(os.getpid()), 1)
+        second.kill()
+    assert crowded.verdict == "weaker"
+    assert str(second.pid) in crowded.measured
 
 
 def test_process_that_is_gone_is_told_in_a_sentence() -> None:

@@ -81,7 +81,9 @@ def test_pauses_double_up_to_a_minute() -> None:
     [
         ({"cause": "exited", "exit_status": 7}, 7, "The program exited with status 7."),
         ({"cause": "killed-by-signal", "signal": 9}, 137, "The program was killed by signal 9."),
-        ({"cause": "exited", "reason": "the program\nfailed"}, 1, "The program failed."),
+        ({"cause": "exited", "reason": "the program\nfailed"}, 125, "The program failed."),
+        ({"cause": "terminated"}, 143, "It was terminated."),
+        ({"cause": "init-failed"}, 126, "The guest's init could not start the program."),
         ({"cause": "boot-timeout"}, 125, "It did not boot in time."),
         ({"cause": "something new"}, 125, "It ended, nobody knows why."),
     ],

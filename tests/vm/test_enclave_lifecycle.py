@@ -12,6 +12,7 @@ import pytest
 
 from cloister.flight import find_record, read_console
 from cloister.measure import Measurements
+from cloister.running import exit_code
 from simulators.nitro_host import INSTANCE, NitroHost, is_alive, process_tree, wait_until
 
 pytestmark = pytest.mark.vm
@@ -86,7 +87,7 @@ def test_debug_enclave_runs_shows_its_console_and_ends_without_trace(host: Host)
     assert not [pid for pid in processes if is_alive(pid)]
     assert host.left() == []
     record = find_record(host.logs, enclave["EnclaveID"])
-    assert (record.cause, record.exit_code) == ("terminated", 0)
+    assert (record.cause, exit_code(record)) == ("terminated", 143)
     assert record.measurements == host.measurements.to_json()
     assert b"Hello from the enclave side! 0" in read_console(record)
 
@@ -130,7 +131,7 @@ def test_program_that_ends_ends_its_enclave(host: Host) -> None:
     assert host.describe() == []
     record = find_record(host.logs, enclave["EnclaveID"])
     assert record.reason == "The program exited with status 7."
-    assert record.exit_code == 7
+    assert exit_code(record) == 7
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from cloister.eif import Image, SectionSource, SectionType, write_eif
 from cloister.flight import FlightRecord, find_record, list_records, read_console, read_events
+from cloister.running import exit_code
 from simulators.nitro_host import (
     OBEDIENT,
     NitroHost,
@@ -80,7 +81,7 @@ def small_disk(host: Host, tmp_path: Path) -> Iterator[Host]:
     [
         ("exit 7", "exited", "The program exited with status 7.", 7),
         ("raise 11", "killed-by-signal", "The program was killed by SIGSEGV (11).", 139),
-        ("panic", "panic", "The guest's kernel panicked: 'Out of memory", 1),
+        ("panic", "panic", "The guest's kernel panicked: 'Out of memory", 125),
     ],
 )
 def test_end_from_inside_is_recorded(host: Host, order: str, cause: str, words: str, code: int) -> None:
@@ -88,7 +89,7 @@ def test_end_from_inside_is_recorded(host: Host, order: str, cause: str, words: 
     enclave = host.start(host.image, "--debug-mode", memory=96)
     host.order(enclave, order)
     record = host.record(enclave)
-    assert (record.cause, record.exit_code) == (cause, code)
+    assert (record.cause, exit_code(record)) == (cause, code)
     assert record.reason is not None
     assert words in record.reason
     assert record.booted is not None
@@ -134,7 +135,7 @@ def test_image_whose_program_is_missing_says_so(host: Host) -> None:
     image, _ = host.build("absent", OBEDIENT, ["/bin/nothing"])
     enclave = host.start(image)
     record = host.record(enclave)
-    assert (record.cause, record.exit_code) == ("exited", 127)
+    assert (record.cause, exit_code(record)) == ("exited", 127)
 
 
 def test_stopped_and_continued_enclave_goes_on(host: Host) -> None:
@@ -236,4 +237,4 @@ def test_read_only_logs_stop_no_enclave(small_disk: Host) -> None:
     logs.rmdir()
     assert small_disk.order(enclave, "say alive") == b"alive"
     small_disk.order(enclave, "exit 7")
-    assert small_disk.record(enclave).exit_code == 7
+    assert exit_code(small_disk.record(enclave)) == 7

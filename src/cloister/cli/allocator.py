@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cloister import __version__
+from cloister.cli.streams import flush_help, open_closed_streams, silence_both, tell_failure
 from cloister.errors import CloisterError
 from cloister.places import current_places
 from cloister.resources import (
@@ -41,6 +42,25 @@ this host's CPUs), 2 for wrong usage.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Allocate, show or clear; 0 done, 1 refused, 2 wrong usage."""
+    open_closed_streams()
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except SystemExit:  # argparse's, after help or wrong usage
+        flush_help()
+        raise
+    except BrokenPipeError:
+        silence_both()
+        return 1
+    except OSError as error:
+        tell_failure("nitro-enclaves-allocator", error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     if args.json and not args.show:
         _parser().error("--json goes with --show")
@@ -59,11 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, RuleError):
             print("There is no pool now: enclaves share this host's CPUs. --relaxed makes one all the same.")
         return 1
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

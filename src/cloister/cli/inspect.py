@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from cloister.cli.table import plain
 from cloister.control import Answer, ControlError, Record, Register, Request, ask
 from cloister.inspection import Subject, inspect_enclave
 from cloister.places import current_places
@@ -34,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
         return int(bool(weak))
     _print_tables(record, subjects)
     for subject, finding in weak:
-        print(f"weaker: {subject.role} (process {subject.pid}), {finding.subject}: {finding.why}")
+        print(plain(f"weaker: {subject.role} (process {subject.pid}), {finding.subject}: {finding.why}"))
     if not weak:
-        print(f"Everything holds for {record.name} ({record.enclave_id}).")
+        print(plain(f"Everything holds for {record.name} ({record.enclave_id})."))
     return int(bool(weak))
 
 
@@ -79,11 +80,11 @@ def _print_tables(record: Record, subjects: Sequence[Subject]) -> None:
 
     console = Console(soft_wrap=False)
     for subject in subjects:
-        title = escape(f"{subject.role}, process {subject.pid}, of {record.name}")
+        title = escape(plain(f"{subject.role}, process {subject.pid}, of {record.name}"))
         table = Table(title=title, title_justify="left", expand=False)
         for heading in ("", "what", "measured"):
             table.add_column(heading, overflow="fold")
         for finding in subject.findings:
             mark = "[green]ok[/green]" if finding.verdict == "ok" else "[bold red]weaker[/bold red]"
-            table.add_row(mark, finding.subject, escape(finding.measured))
+            table.add_row(mark, finding.subject, escape(plain(finding.measured)))  # QEMU names its own files
         console.print(table)

@@ -49,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
     enclave = find_enclave(places, args.enclave, previous=args.previous)
     if args.events or not _is_debug(places, enclave):
         if not args.events:
-            _say(
-                f"{enclave.name} runs in production mode, where nobody sees a console: these are its events."
-            )
+            _say(f"{enclave.name} is of production mode, where nobody sees a console: these are its events.")
         _show_events(places, enclave, follow=args.follow)
     else:
         _show_console(places, enclave, follow=args.follow)

@@ -4,9 +4,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from cloister import __version__
+from cloister.cli.streams import flush_help, open_closed_streams, silence_both, tell_failure
 from cloister.errors import CloisterError
 
 VERBS = {
@@ -75,20 +77,35 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
+    open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    args = build_parser(chosen).parse_args(words)
     try:
-        return load_verb(args.verb).run(args)
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except SystemExit:  # argparse's, after help or wrong usage
+        flush_help()
+        raise
     except CloisterError as error:
-        print(f"cloister: {error}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"cloister: {error}", file=sys.stderr, flush=True)
         return 1
     except BrokenPipeError:
-        sys.stderr.close()
+        silence_both()
+        return 1
+    except OSError as error:
+        tell_failure("cloister", error)
         return 1
     except KeyboardInterrupt:
-        print("cloister: interrupted", file=sys.stderr)
+        with suppress(OSError):
+            print("cloister: interrupted", file=sys.stderr, flush=True)
         return 130
+
+
+def _run(words: list[str]) -> int:
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    args = build_parser(chosen).parse_args(words)
+    return load_verb(args.verb).run(args)
 
 
 if __name__ == "__main__":

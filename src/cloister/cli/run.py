@@ -53,6 +53,8 @@ EPILOG = """exit codes:
 MAGIC: Final = b".eif"
 MIN_MEMORY_MIB: Final = 256
 """Given where nobody asks for more: a small image's program needs room of its own."""
+MAX_MEMORY_MIB: Final = 1 << 32
+"""2^52 bytes: processors have no longer physical addresses."""
 MEMORY_PER_IMAGE: Final = 4
 """nitro-cli's rule (nitro-tools 6.2)."""
 USUAL_CPUS: Final = 2
@@ -103,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
         args.usage_error(str(error))
     if args.detach and (policy.mode != "no" or args.timeout is not None):
         args.usage_error("--restart and --timeout need this command to stay: not with --detach")
+    if not args.image:  # an unset variable of a script; '.' is the directory one is in
+        args.usage_error("IMAGE is empty")
     places = current_places()
     with Signals() as signals:
         if args.timeout is not None:
@@ -257,7 +261,10 @@ def _memory(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"'{text[:50]}' is not a size: expected MiB, or a number with M, G, T"
         )
-    return int(match[1]) * SUFFIXES[match[2].upper()]
+    mib = int(match[1]) * SUFFIXES[match[2].upper()]
+    if mib > MAX_MEMORY_MIB:
+        raise argparse.ArgumentTypeError(f"'{text}' is more than the {MAX_MEMORY_MIB} MiB that there can be")
+    return mib
 
 
 def _cid(text: str) -> int:

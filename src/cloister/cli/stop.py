@@ -7,7 +7,7 @@ from cloister.cli.options import seconds
 from cloister.cli.table import plain
 from cloister.control import Record, Register
 from cloister.places import Places, current_places
-from cloister.running import Stopped, find_enclave, stop_enclaves
+from cloister.running import RunningError, Stopped, find_enclave, stop_enclaves
 
 HELP = """End enclaves: ask, then signal, then kill, and remove what is left.
 
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.all == bool(args.enclave):
         args.usage_error("name the enclaves, or use --all")
     places = current_places()
-    entries = Register(places.run).live() if args.all else _named(places, args.enclave)
-    failed = False
+    entries, failed = (Register(places.run).live(), False) if args.all else _named(places, args.enclave)
     for stopped in stop_enclaves(places, entries, args.timeout):
         if stopped.is_over:
             print(plain(stopped.entry.name), flush=True)
@@ -54,15 +53,22 @@ def run(args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _named(places: Places, words: list[str]) -> list[Record]:
+def _named(places: Places, words: list[str]) -> tuple[list[Record], bool]:
+    """Return the living ones of those names, and whether a name is nobody's: the others end all the same."""
     entries: dict[str, Record] = {}
+    failed = False
     for word in words:
-        enclave = find_enclave(places, word)
+        try:
+            enclave = find_enclave(places, word)
+        except RunningError as error:
+            print(f"cloister: {plain(str(error))}", file=sys.stderr)
+            failed = True
+            continue
         if enclave.entry is None:
             print(f"cloister: {plain(word)} is over already.", file=sys.stderr)
         else:
             entries[enclave.enclave_id] = enclave.entry
-    return list(entries.values())
+    return list(entries.values()), failed
 
 
 def _tell(stopped: Stopped) -> None:

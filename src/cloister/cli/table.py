@@ -1,4 +1,7 @@
-"""Tables for people: drawn on a terminal, plain columns elsewhere; nothing in them drives a terminal."""
+"""Tables for people: drawn on a terminal that is wide enough, plain columns elsewhere.
+
+Nothing in them drives a terminal. In a narrow one an id that is folded within its column could not be copied.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -8,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 GAP = "  "
+MAX_WIDTH = 1 << 16
 
 
 def plain(text: str) -> str:
@@ -17,12 +21,17 @@ def plain(text: str) -> str:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under a header."""
+    lines = plain_lines(header, rows)
     if sys.stdout.isatty():
         from rich.console import Console  # noqa: PLC0415 -- costs a tenth of a second that scripts need not pay
+        from rich.measure import measure_renderables  # noqa: PLC0415
 
-        Console().print(make_table(header, rows))
-    else:
-        print("\n".join(plain_lines(header, rows)), flush=True)
+        console, table = Console(), make_table(header, rows)
+        unlimited = console.options.update(max_width=MAX_WIDTH)
+        if measure_renderables(console, unlimited, [table]).maximum <= console.width:
+            console.print(table)
+            return
+    print("\n".join(lines), flush=True)
 
 
 def make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":

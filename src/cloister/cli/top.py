@@ -2,9 +2,15 @@
 
 import argparse
 import json
+import os
+import select
+import signal
 import sys
+import termios
 import time
-from collections.abc import Iterator
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cloister.cli.options import seconds
 from cloister.cli.table import make_table, plain_lines
@@ -12,7 +18,7 @@ from cloister.control import Register
 from cloister.places import Places, current_places
 from cloister.running import Usage, compare, take_sample
 
-HELP = """Show each enclave's processor and memory use, live; Ctrl-C ends it.
+HELP = """Show each enclave's processor and memory use, live; q or Ctrl-C ends it.
 
   cloister top                  a table that is renewed; lines where standard output is no terminal
   cloister top --once           measure for one interval, print, end
@@ -24,6 +30,7 @@ jail) are their own memory, without the guest's."""
 
 HEADER = ("NAME", "CID", "CPU %", "VCPUS %", "GUEST", "SUPERVISOR", "MACHINE")
 MIB = 1 << 20
+SIGNAL_BASE = 128
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,18 +52,20 @@ def run(args: argparse.Namespace) -> int:
             for usages in measured:
                 _print(usages, as_json=args.json, indent=None)
         else:
-            _show_live(measured)
+            _show_live(current_places(), args.interval)
     except KeyboardInterrupt:
         return 0 if not args.once else 130
     return 0
 
 
-def measurements(places: Places, interval: float) -> Iterator[list[Usage]]:
+def measurements(
+    places: Places, interval: float, pause: Callable[[float], None] = time.sleep
+) -> Iterator[list[Usage]]:
     """Yield, each interval, what every enclave that lived through it used: the busiest first."""
     register = Register(places.run)
     before = {entry.enclave_id: take_sample(entry) for entry in register.live()}
     while True:
-        time.sleep(interval)
+        pause(interval)
         after = {entry.enclave_id: take_sample(entry) for entry in register.live()}
         pairs = [(before.get(enclave_id), sample) for enclave_id, sample in after.items()]
         usages = [compare(old, new) for old, new in pairs if old is not None and new is not None]
@@ -87,11 +96,38 @@ def _print(usages: list[Usage], *, as_json: bool, indent: int | None) -> None:
         print("\n".join(plain_lines(HEADER, rows(usages))), flush=True)
 
 
-def _show_live(measured: Iterator[list[Usage]]) -> None:
+def _show_live(places: Places, interval: float) -> None:
     from rich.console import Console  # noqa: PLC0415 -- costs a tenth of a second that scripts need not pay
     from rich.live import Live  # noqa: PLC0415
 
+    for number in (signal.SIGTERM, signal.SIGHUP):  # they too leave the terminal as it was
+        signal.signal(number, lambda number, _frame: sys.exit(SIGNAL_BASE + number))
     console = Console()
-    with Live(make_table(HEADER, []), console=console, screen=True, auto_refresh=False) as live:
-        for usages in measured:
+    with (
+        Live(make_table(HEADER, []), console=console, screen=True, auto_refresh=False) as live,
+        _keys() as pause,
+    ):
+        for usages in measurements(places, interval, pause):
             live.update(make_table(HEADER, rows(usages)), refresh=True)
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[float], None]]:
+    """Give a pause that q ends; without a terminal to read from, one that nothing ends."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        yield time.sleep
+        return
+    keys = sys.stdin.fileno()
+    before = termios.tcgetattr(keys)
+    try:
+        tty.setcbreak(keys)
+        yield lambda seconds: _pause(keys, seconds)
+    finally:
+        termios.tcsetattr(keys, termios.TCSADRAIN, before)
+
+
+def _pause(keys: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if select.select([keys], [], [], left)[0] and os.read(keys, 1) in (b"q", b"Q", b""):
+            raise KeyboardInterrupt

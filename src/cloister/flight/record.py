@@ -28,8 +28,6 @@ CAUSES: Final = frozenset(
         "supervisor-killed",
     }
 )
-SIGNAL_BASE: Final = 128
-"""What shells add to a signal's number to make an exit code of it."""
 
 
 class FlightError(CloisterError):
@@ -68,17 +66,6 @@ class FlightRecord:
     def is_over(self) -> bool:
         """Whether the enclave has ended."""
         return self.ended is not None
-
-    @property
-    def exit_code(self) -> int:
-        """What a command that waited for the enclave exits with, as shells count; raises FlightError."""
-        if not self.is_over:
-            raise FlightError(f"Enclave {self.enclave_id} has not ended: it has no exit code yet.")
-        if self.exit_status is not None:
-            return self.exit_status
-        if self.signal is not None:
-            return SIGNAL_BASE + self.signal
-        return 0 if self.cause == "terminated" else 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of ``record.json``, with nitro-cli's names where it has any."""

@@ -53,6 +53,7 @@ def inspect_machine(
         _sockets(machine, supervisor),
         *inspect_guest_memory(machine),
         _processors(machine, cpu_ids),
+        inspect_children(machine, 0),
         _end(machine, supervisor),
     ]
 
@@ -171,7 +172,7 @@ def inspect_privileges(process: Process, *, bounding: bool = True) -> list[Findi
                 "it has capabilities" if held and not excused else None,
             )
         )
-    gains = process.status.get("NoNewPrivs") != "1"
+    gains = any(status.get("NoNewPrivs") != "1" for status in process.statuses())
     measured = "not set" if gains else "set"
     return [
         *found,
@@ -180,12 +181,21 @@ def inspect_privileges(process: Process, *, bounding: bool = True) -> list[Findi
 
 
 def _seccomp(machine: Process) -> Finding:
-    status = machine.status
-    mode, filters = status.get("Seccomp", "0"), status.get("Seccomp_filters", "?")
+    found = sorted({(one.get("Seccomp", "0"), one.get("Seccomp_filters", "?")) for one in machine.statuses()})
     return judge(
         "seccomp",
-        f"{_SECCOMP.get(mode, mode)}, {filters} filters",
-        None if mode == "2" else "any system call may be made",
+        "; ".join(f"{_SECCOMP.get(mode, mode)}, {filters} filters" for mode, filters in found),
+        None if all(mode == "2" for mode, _ in found) else "any system call may be made",
+    )
+
+
+def inspect_children(process: Process, most: int) -> Finding:
+    """Look at who was started by a process: what is not in the chain to QEMU is not looked at further."""
+    children = process.children()
+    return judge(
+        "children",
+        ", ".join(map(str, children)) or "none",
+        f"more than {most}: nothing is known of the others" if len(children) > most else None,
     )
 
 
@@ -215,8 +225,7 @@ def _sockets(machine: Process, supervisor: Process) -> Finding:
 
 def _processors(machine: Process, cpu_ids: Sequence[int] | None) -> Finding:
     allowed = {}
-    for thread in machine.threads():
-        status = thread.status
+    for status in machine.statuses():
         if status["Name"].startswith("CPU "):
             allowed[status["Name"]] = status["Cpus_allowed_list"]
     group = [row.partition("::")[2] for row in machine.text("cgroup").splitlines() if row.startswith("0::")]
@@ -227,6 +236,7 @@ def _processors(machine: Process, cpu_ids: Sequence[int] | None) -> Finding:
         f"{told or 'no vCPU thread'}; cgroup {group[0] if group else 'v1 only'}",
         None if allowed else "it is not a machine that runs",
         f"a vCPU may leave its processors {list(cpu_ids or ())}" if outside else None,
+        "its supervisor does not say which are its own" if cpu_ids is None else None,
     )
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Final
 
 from cloister.inspection.finding import Finding, judge
-from cloister.inspection.machine import inspect_privileges
+from cloister.inspection.machine import inspect_children, inspect_privileges
 from cloister.inspection.process import Process
 
 HARMLESS: Final = frozenset({"/dev/null", "pipe", "signalfd", "eventfd"})
@@ -16,6 +16,7 @@ def inspect_monitor(monitor: Process) -> list[Finding]:
     others = sorted(set(kinds) - HARMLESS)
     return [
         judge("user", f"uid {monitor.uid}", "it runs as root" if monitor.uid == 0 else None),
+        inspect_children(monitor, 1),
         *inspect_privileges(monitor, bounding=False),
         judge(
             "open files",

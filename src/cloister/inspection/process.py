@@ -69,6 +69,16 @@ class Process:
         rows = (line.partition(":") for line in self.text("status").splitlines())
         return {name: value.strip() for name, _, value in rows}
 
+    def statuses(self) -> list[dict[str, str]]:
+        """Return the status of every thread: capabilities, seccomp and processors are each thread's own."""
+        found = []
+        for thread in self.threads():
+            try:
+                found.append(thread.status)
+            except InspectionError:  # a thread that ended meanwhile
+                continue
+        return found or [self.status]
+
     @property
     def parent(self) -> int:
         """The parent's process id."""
@@ -80,8 +90,11 @@ class Process:
         return int(self.status["Uid"].split()[1])
 
     def capabilities(self, kind: str) -> int:
-        """Return a capability set; ``kind`` is Eff, Prm, Inh, Bnd or Amb."""
-        return int(self.status[f"Cap{kind}"], 16)
+        """Return what any thread has in a capability set; ``kind`` is Eff, Prm, Inh, Bnd or Amb."""
+        held = 0
+        for status in self.statuses():
+            held |= int(status[f"Cap{kind}"], 16)
+        return held
 
     def namespace(self, kind: str) -> str:
         """Return a namespace's name and inode, ``net:[4026532185]``."""
@@ -121,7 +134,10 @@ class Process:
     def core_limit(self) -> str:
         """Return the hard limit of core dumps, a number of bytes or ``unlimited``."""
         rows = (line for line in self.text("limits").splitlines() if line.startswith("Max core file size"))
-        return next(rows).split()[5]
+        row = next(rows, None)
+        if row is None:  # it ended between opening and reading
+            raise InspectionError(f"Process {self.pid} is gone.")
+        return row.split()[5]
 
     def threads(self) -> Iterator["Process"]:
         """Yield the threads, each read as a process is."""

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from cloister.inspection.finding import Finding, judge
+from cloister.inspection.machine import inspect_children
 from cloister.inspection.memory import inspect_guest_memory
 from cloister.inspection.process import Process
 
@@ -16,6 +17,7 @@ def inspect_supervisor(supervisor: Process) -> list[Finding]:
             "user",
             f"uid {supervisor.uid}, effective capabilities {held:#x}" if held else f"uid {supervisor.uid}",
         ),
+        inspect_children(supervisor, 1),
         judge("open files", ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))),
         *inspect_guest_memory(supervisor),
     ]

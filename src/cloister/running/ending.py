@@ -5,7 +5,7 @@ The codes are docker-run(1)'s and timeout(1)'s, so that scripts need nothing new
 
 from typing import Final
 
-from cloister.flight import FlightRecord
+from cloister.flight import FlightError, FlightRecord
 
 TIMED_OUT: Final = 124
 """The time limit was reached (timeout(1))."""
@@ -36,9 +36,12 @@ _SENTENCES: Final = {
 
 def exit_code(record: FlightRecord) -> int:
     """Return what to exit with for an enclave that is over; raises FlightError for one that is not."""
-    own = record.exit_code
-    if record.cause in ("exited", "killed-by-signal"):
-        return own
+    if not record.is_over:
+        raise FlightError(f"Enclave {record.enclave_id} has not ended: it has no exit code yet.")
+    if record.exit_status is not None:
+        return record.exit_status
+    if record.signal is not None:
+        return SIGNAL_BASE + record.signal
     return {"terminated": TERMINATED, "init-failed": NOT_STARTED}.get(record.cause or "", FAILED)
 
 

@@ -151,7 +151,7 @@ def _interruption(signals: Signals) -> str:
     first = signals.received[0]
     reasons = {
         signal.SIGALRM: "at its time limit",
-        signal.SIGPIPE: "because nobody reads its console any more",
+        signal.SIGPIPE: "because its console cannot be written any more",
     }
     how = "It was ended" if len(signals.received) == 1 else "It was killed"
     return f"{how} {reasons.get(first, f'by {first.name}')}."

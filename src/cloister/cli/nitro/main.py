@@ -23,6 +23,7 @@ from cloister.cli.nitro.grammar import (
     refuse_command,
 )
 from cloister.cli.nitro.log import Log, keep_backtrace
+from cloister.cli.streams import open_closed_streams, silence, silence_both
 from cloister.errors import CloisterError, root_of
 from cloister.places import Places, current_places
 
@@ -54,7 +55,6 @@ INTERRUPTED = 130
 """As a shell has it: 128 and the number of the signal, SIGINT."""
 BROKEN_PIPE = 141
 """Likewise, SIGPIPE."""
-_LAST_STANDARD = 2
 
 
 class Verb(Protocol):
@@ -145,7 +145,7 @@ def _help_on(words: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong usage, or the number of the error."""
-    _open_closed_streams()
+    open_closed_streams()
     try:
         name, args = read(list(sys.argv[1:] if argv is None else argv))
         return _run(name, args)
@@ -153,8 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _show_usage(usage)
         return usage.code
     except BrokenPipeError:
-        _silence(sys.stdout)
-        _silence(sys.stderr)
+        silence_both()
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -197,7 +196,7 @@ def _unspecified(error: Exception) -> NitroCliError:
     if isinstance(error, OSError):
         file = error.filename if isinstance(error.filename, str) else "standard output"
         if error.filename is None:
-            _silence(sys.stdout)
+            silence(sys.stdout)
         text = f"File operation failure. {error.strerror}.\nFile: '{file}', failing operation: 'Write'."
         return NitroCliError("E19", text, where=where)
     text = f"Unspecified error. {type(error).__name__} in nitro-cli: {error}"
@@ -221,28 +220,7 @@ def _show_usage(usage: UsageExit) -> None:
     try:
         print(usage.text, end="", file=stream, flush=True)
     except OSError:  # nobody reads, or the disk is full
-        _silence(stream)
-
-
-def _open_closed_streams() -> None:
-    """Give closed standard streams a place to go, before files of ours take their numbers."""
-    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
-        return
-    while (handle := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
-        continue
-    os.close(handle)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
-
-
-def _silence(stream: Any) -> None:
-    """Keep the interpreter from complaining, at its end, of a stream that cannot be written."""
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
-    except (OSError, ValueError, AttributeError):  # closed already, or no file at all
-        return
+        silence(stream)
 
 
 if __name__ == "__main__":
