@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The first program of an enclave. It does what the init of AWS's enclaves does, in the same order: /dev and
- * the console, nsm.ko if the image brings one, heartbeat to CID 3 port 9000, /env and /cmd, /rootfs becomes /,
- * mounts, the program, reaping, reboot. Beyond that: loopback is up, /tmp may hold programs, cgroup v2,
- * optional /workdir and /user, and CID 3 port 9001 is told the program's wait status, or why there is no program.
+ * The first program of an enclave. It does what the init of AWS's enclaves does: /dev and the console, nsm.ko
+ * if the image brings one, heartbeat to CID 3 port 9000, /env and /cmd, /rootfs becomes /, mounts, the program,
+ * reaping, reboot; but it goes on while the parent answers the heartbeat, and needs the answer only to start the
+ * program. Beyond that: loopback is up, /tmp may hold programs, cgroup v2, optional /workdir and /user, and CID 3
+ * port 9001 is told the program's wait status, or why there is no program.
  *
  * Freestanding: built with -include nolibc.h against the kernel's own tools/include/nolibc.
  */
