@@ -65,7 +65,10 @@ def seen_by(sections: dict[str, list[str]], measured: str) -> set[str]:
     seen.add(f"files {' '.join(sections['/dev'])}")
     seen.add("generator " + sections["/sys/class/misc/hw_random/rng_current"][0])
     seen.add(f"firmware {' '.join(sections['/sys/firmware'])}".rstrip())
-    seen.add(f"appended {sections['/proc/cmdline'][0].removeprefix(measured).strip()}")
+    appended = re.sub(
+        r"tsc_early_khz=\d+", "tsc_early_khz=…", sections["/proc/cmdline"][0].removeprefix(measured)
+    )
+    seen.add(f"appended {appended.strip()}")
     return seen
 
 
