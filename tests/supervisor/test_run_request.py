@@ -120,7 +120,14 @@ def test_hypervisor_refuses_at_start() -> None:
 
 @pytest.mark.parametrize(
     ("image", "memory", "seconds"),
-    [(1, 1, 180), (6 << 30, 1, 180), ((6 << 30) + 1, 1, 270), (1, 100 << 10, 180), (1, (100 << 10) + 1, 270)],
+    [
+        (1, 1, 180),
+        (6 << 30, 1, 180),
+        ((6 << 30) + 1, 1, 270),
+        (1, 100 << 10, 180),
+        (1, (100 << 10) + 1, 270),
+        (1, 1 << 50, 7 * 86400),
+    ],
 )
 def test_boot_may_take_longer_for_more(image: int, memory: int, seconds: int) -> None:
     """The time for booting grows with image and memory, in nitro-cli's steps."""

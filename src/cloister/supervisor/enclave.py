@@ -310,7 +310,7 @@ class Enclave:
 
     async def _await_termination(self, control: ControlSocket) -> None:
         await control.terminate_requested.wait()
-        self._end(Ending("terminated", "Its end was asked for with terminate-enclave."))
+        self._end(Ending("terminated", "Its end was asked for."))
 
     async def _await_desertion(self, report: Report) -> None:
         if await report.deserted():
