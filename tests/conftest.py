@@ -2,10 +2,14 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# whoever runs this in the background ignores the interrupt, and so would every command that is tested
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_VECTORS = REPOSITORY.parent / "shared" / "vectors"
