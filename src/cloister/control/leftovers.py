@@ -5,14 +5,10 @@ The vsock tree's layout and locks are those of DESIGN section 3: a CID whose loc
 
 import fcntl
 import os
-import shutil
 import signal
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-
-from cloister.flight import FlightError, mark_supervisor_killed
 
 CONSOLE_PORT_OFFSET = 10000
 MARK = "CLOISTER_SLOT"
@@ -61,6 +57,8 @@ def free_claims(run: Path) -> None:
 
 def _free_claim(tree: Path, claim: Path) -> None:
     """Free one CID; raises BlockingIOError when it is held."""
+    import shutil  # noqa: PLC0415 -- whoever starts an enclave seldom has to clean up after another
+
     with _locked(claim, fcntl.LOCK_EX | fcntl.LOCK_NB):
         shutil.rmtree(tree / claim.stem, ignore_errors=True)
         (tree / "0" / str(int(claim.stem) + CONSOLE_PORT_OFFSET)).unlink(missing_ok=True)
@@ -70,6 +68,10 @@ def _free_claim(tree: Path, claim: Path) -> None:
 def note_death(logs: str, enclave_id: str) -> None:
     """End the flight record of an enclave whose supervisor is dead."""
     if logs and enclave_id:
+        from datetime import UTC, datetime  # noqa: PLC0415 -- as above
+
+        from cloister.flight import FlightError, mark_supervisor_killed  # noqa: PLC0415 -- as above
+
         with suppress(FlightError, OSError, ValueError):
             mark_supervisor_killed(Path(logs), enclave_id, datetime.now(UTC))
 
