@@ -26,6 +26,7 @@ from simulators.nitro_host import (
 )
 
 pytestmark = pytest.mark.vm
+EMPTY_ARCHIVE = b"070701" + b"0" * 88 + b"0000000B" + b"0" * 8 + b"TRAILER!!!\0" + bytes(3)
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,25 @@ def test_boot_that_panics_fails_with_the_panic(host: Host, tmp_path: Path) -> No
     assert record.cause == "panic"
     assert record.booted is None
     assert host.describe() == []
+
+
+def test_init_that_finds_no_files_fails_the_boot_with_its_words(host: Host, tmp_path: Path) -> None:
+    """An image whose second ramdisk is empty is E36 with what its init says, in production mode too."""
+    whole = Image.from_buffer(host.image.read_bytes())
+    ramdisks = iter((whole.ramdisks[0], EMPTY_ARCHIVE))
+    broken = tmp_path / "empty.eif"
+    with broken.open("wb") as file:
+        sections = [
+            SectionSource.of(
+                section.kind, next(ramdisks) if section.kind is SectionType.RAMDISK else section.payload
+            )
+            for section in whole.sections
+        ]
+        write_eif(file, sections)
+    refused = host.cli(*host.run_words(broken), code=39)
+    assert "[ E36 ] Enclave boot failure" in refused.stderr
+    assert "the image did not unpack completely (too little memory?): missing /env" in refused.stderr
+    assert list_records(host.logs)[-1].cause == "init-failed"
 
 
 def test_image_whose_program_is_missing_says_so(host: Host) -> None:

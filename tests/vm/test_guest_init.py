@@ -150,8 +150,9 @@ async def boot(
         with ours:
             got = await loop.sock_recv(ours, 1024)
             if port == 9000:
-                outcome.heartbeats.append(got)
-                await loop.sock_sendall(ours, got)
+                if got:  # an init that fails early connects and says nothing
+                    outcome.heartbeats.append(got)
+                    await loop.sock_sendall(ours, got)
                 return
             while more := await loop.sock_recv(ours, 1024):
                 got += more
