@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 
-from cloister.cli.table import plain
+from cloister.cli.table import plain, plain_lines
 from cloister.control import Answer, ControlError, Record, Register, Request, ask
 from cloister.inspection import Subject, inspect_enclave
 from cloister.places import current_places
@@ -33,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_to_json(record, subjects, strong=not weak), indent=2))
         return int(bool(weak))
-    _print_tables(record, subjects)
+    if sys.stdout.isatty():
+        _print_tables(record, subjects)
+    else:
+        _print_lines(record, subjects)
     for subject, finding in weak:
         print(plain(f"weaker: {subject.role} (process {subject.pid}), {finding.subject}: {finding.why}"))
     if not weak:
@@ -73,6 +77,17 @@ def _to_json(record: Record, subjects: Sequence[Subject], *, strong: bool) -> di
     }
 
 
+def _title(record: Record, subject: Subject) -> str:
+    return plain(f"{subject.role}, process {subject.pid}, of {record.name}")
+
+
+def _print_lines(record: Record, subjects: Sequence[Subject]) -> None:
+    """Print a line a finding, of any length: nothing that somebody may want to copy or search is folded."""
+    for subject in subjects:
+        rows = [(finding.verdict, finding.subject, finding.measured) for finding in subject.findings]
+        print("\n".join([_title(record, subject), *plain_lines(("", "WHAT", "MEASURED"), rows), ""]))
+
+
 def _print_tables(record: Record, subjects: Sequence[Subject]) -> None:
     from rich.console import Console  # noqa: PLC0415 -- machines that ask for JSON need none of it
     from rich.markup import escape  # noqa: PLC0415
@@ -80,8 +95,7 @@ def _print_tables(record: Record, subjects: Sequence[Subject]) -> None:
 
     console = Console(soft_wrap=False)
     for subject in subjects:
-        title = escape(plain(f"{subject.role}, process {subject.pid}, of {record.name}"))
-        table = Table(title=title, title_justify="left", expand=False)
+        table = Table(title=escape(_title(record, subject)), title_justify="left", expand=False)
         for heading in ("", "what", "measured"):
             table.add_column(heading, overflow="fold")
         for finding in subject.findings:

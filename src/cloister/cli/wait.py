@@ -15,7 +15,8 @@ HELP = """Wait for an enclave's end and exit with its program's status; at once 
   cloister wait job && echo done
   cloister wait job --timeout 60
 
-exit codes: those of 'cloister run' (see its --help); 124 when --timeout is reached, and the enclave goes on;
+exit codes: the program's, as 'cloister run' gives it; 143 when the enclave was ended from outside;
+124 when --timeout is reached, and the enclave goes on;
 125 when there is no such enclave or nobody knows how it ended."""
 
 

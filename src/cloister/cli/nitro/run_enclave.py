@@ -1,5 +1,6 @@
 """``nitro-cli run-enclave``: start an enclave. Spec: nitro-tools 1.3, 1.4, 1.6, 1.8."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def _say_relaxed(places: Places) -> None:
         text = "the CPU pool is relaxed"
     else:
         return
-    print(f"Note: {text}: the enclave shares its CPUs with this host.", file=sys.stderr)
+    shared = len(os.sched_getaffinity(0)) if pool is None else len(pool.cpus)
+    print(f"Note: {text}: the enclave shares this host's CPUs, {shared} in all.", file=sys.stderr)
 
 
 def request_from(args: Arguments) -> RunRequest:
