@@ -48,10 +48,25 @@ def _uid(process: Path) -> int:
 def kill_one(host: NitroHost, supervisor: int, victim: str) -> tuple[list[int], Traces]:
     """Kill a process of an enclave's family as soon as there is one, and return the family."""
     place = VICTIMS.index(victim)
-    family = wait_for(lambda: _at_least(process_tree(supervisor), place + 1), 20)
+    family = wait_for(lambda: _at_least(family_of(supervisor), place + 1), 20)
     traces = observe([supervisor], [])
     os.kill(family[place], signal.SIGKILL)
     return family, traces
+
+
+def family_of(supervisor: int) -> list[int]:
+    """Return a supervisor, bubblewrap and QEMU, as far as they are there; not what unpacks the kernel."""
+    return [
+        supervisor,
+        *(pid for pid in process_tree(supervisor)[1:] if _name(pid) in ("bwrap", "qemu-syst")),
+    ]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()[:9]
+    except OSError:
+        return ""
 
 
 def _at_least(family: list[int], size: int) -> list[int] | None:
