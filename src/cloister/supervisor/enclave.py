@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,8 @@ END_SECONDS: Final = 3.0
 """How long the last output may take to reach the console's readers."""
 HANDSHAKE_SECONDS: Final = 0.03
 """How long QEMU has this process to itself at its start: loading libraries meanwhile would slow both."""
+BEHIND: Final = 10
+"""The niceness of the thread that loads the cryptography while the guest boots."""
 RELEASE_SECONDS: Final = 0.5
 """How long after the heartbeat the image's memory is given back."""
 CONSOLE_SECONDS: Final = 1.0
@@ -356,6 +359,7 @@ def _prepare(
     places: Places, slot: int, measuring: "Future[Measurements]", *, debug: bool
 ) -> tuple[Identity, "Security"]:
     """Load the cryptography and open the root of trust, while the guest's kernel boots."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)  # the guest has the right of way
     from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- as said
 
     return prepare_security(places, slot, measuring, debug=debug)
