@@ -29,11 +29,13 @@ MAY_IMPORT = {
     "rootfs": "packages places",
     "vmm": "places",
     "build": "eif measure pki kit",
+    "log_levels": "",
     "flight": "",
     "inspection": "",
     "resources": "places",
     "control": "transport places flight resources",
-    "supervisor": "control flight vmm devices vhost nsm trust eif measure pcrs transport places resources",
+    "supervisor": "log_levels control flight vmm devices vhost nsm trust eif measure pcrs transport places"
+    " resources",
     "running": "control flight supervisor transport places",
     "kms": "aws attestation cms pki pcrs cose places",
     "proxy": "transport",
@@ -43,7 +45,20 @@ MAY_IMPORT = {
     "cli": "*",
 }  # fmt: skip
 
-PURE = {"errors", "pcrs", "cose", "cms", "vsock", "aws", "pki", "eif", "measure", "attestation", "nsm"}
+PURE = {
+    "errors",
+    "log_levels",
+    "pcrs",
+    "cose",
+    "cms",
+    "vsock",
+    "aws",
+    "pki",
+    "eif",
+    "measure",
+    "attestation",
+    "nsm",
+}
 WORLD = {"asyncio", "http", "multiprocessing", "os", "random", "secrets", "select", "shutil", "socket"} | {
     "subprocess",
     "tempfile",

@@ -13,7 +13,7 @@ import pytest
 from cloister.cli.nitro.codes import NAMES, PARAMETRISED, TEXTS
 from cloister.cli.nitro.errors import NitroCliError
 from cloister.cli.nitro.json_text import print_json
-from cloister.cli.nitro.log import level_from
+from cloister.log_levels import level_from
 
 Run = Callable[..., tuple[int, str, str]]
 RUN = ("run-enclave", "--eif-path", "/nonexistent.eif", "--memory", "128", "--cpu-count", "1")
@@ -176,7 +176,7 @@ def test_rust_log_is_honoured(
 )  # fmt: skip
 def test_rust_log_specifications(specification: str, level: str) -> None:
     """Levels may be given for modules; the longest module that is ours wins."""
-    assert level_from(specification) == level
+    assert level_from(specification, strict=True) == level
 
 
 def test_unexpected_failures_show_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

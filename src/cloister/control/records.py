@@ -133,7 +133,7 @@ class Register:
         if dead:
             with suppress(ControlError), self.locked():
                 dead = self.survey()[1]  # a place that was just being taken looked like one
-                kill_strays([name.removesuffix(RECORD).removeprefix(".") for name in dead])
+                kill_strays([_slot_of(name) for name in dead])
                 for name in dead:
                     self._bury(name)
             free_claims(self.run)
@@ -158,7 +158,7 @@ class Register:
             names = os.listdir(self.run)  # noqa: PTH208 -- names are all that is needed
         except OSError:
             return []
-        found = [(name, name.removesuffix(RECORD).removeprefix(".")) for name in names]
+        found = [(name, _slot_of(name)) for name in names]
         return [
             (name, slot) for name, slot in found if name in (f".{slot}", f"{slot}{RECORD}") and _is_slot(slot)
         ]
@@ -169,7 +169,7 @@ class Register:
         with suppress(OSError), _opened(path) as file:
             if _is_locked(file):
                 return
-            slot = name.removesuffix(RECORD).removeprefix(".")
+            slot = _slot_of(name)
             record = _read_record(file, slot)
             if record is None and name.endswith(RECORD):
                 return  # damaged, or nothing of ours
@@ -213,6 +213,11 @@ def _is_locked(file: int) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def _slot_of(name: str) -> str:
+    """Return the slot in the name of a record or a reservation."""
+    return name.removesuffix(RECORD).removeprefix(".")
 
 
 def _is_slot(text: str) -> bool:

@@ -21,6 +21,7 @@ from cloister.measure import Measurements, measure
 from cloister.places import Places
 from cloister.supervisor.console import PORT_OFFSET, Console
 from cloister.supervisor.control_socket import ControlSocket
+from cloister.supervisor.daemon import SIGNALS
 from cloister.supervisor.description import Description, metadata_json
 from cloister.supervisor.ending import Ending, Remains, explain, explain_silence
 from cloister.supervisor.identity import Identity
@@ -48,7 +49,6 @@ CONSOLE_SECONDS: Final = 1.0
 """How long after a machine's end its last output may take to be read."""
 EXAMINED: Final = 1 << 18
 """Bytes of the console's end in which the reason for the enclave's end is looked for."""
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Report(Protocol):

@@ -13,13 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-LOG_NAME: Final = "nitro_enclaves.log"
+from cloister.log_levels import LEVELS, LOG_NAME, level_from
+
 UNNAMED: Final = "enc-xxxxxxx"
 """What an enclave's process is called before it has a slot."""
 MAX_MESSAGE: Final = 2000
-LEVELS: Final = ("OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
-DEFAULT_LEVEL: Final = "INFO"
-_PROGRAM: Final = "nitro_cli"
 
 
 class Journal:
@@ -28,7 +26,7 @@ class Journal:
     def __init__(self, logs: Path, wanted: str | None = None) -> None:
         """Write under ``logs`` what ``wanted``, the value of RUST_LOG, asks for."""
         self._logs = logs
-        self._most = LEVELS.index(level_from(wanted))
+        self._most = LEVELS.index(level_from(wanted, strict=False))
         self._name = UNNAMED
         self._record: Callable[[bytes], None] = lambda _: None
 
@@ -49,23 +47,6 @@ class Journal:
             return
         with suppress(OSError):
             _append(self._logs / LOG_NAME, line)
-
-
-def level_from(wanted: str | None) -> str:
-    """Return the level of the part of RUST_LOG that fits nitro-cli best; what it refuses is skipped."""
-    if wanted is None:
-        return DEFAULT_LEVEL
-    level, best = LEVELS[0], -1
-    for part in wanted.partition("/")[0].split(","):
-        module, equals, word = part.strip().partition("=")
-        if not equals and module.upper() in LEVELS:
-            module, word = "", module
-        elif not module:
-            continue
-        word = word.strip().upper() or LEVELS[-1]
-        if word in LEVELS and _PROGRAM.startswith(module) and len(module) > best:
-            level, best = word, len(module)
-    return level
 
 
 def _append(path: Path, line: bytes) -> None:

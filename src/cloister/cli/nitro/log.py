@@ -1,7 +1,6 @@
 """nitro-cli's log, ``<logs>/nitro_enclaves.log``: every command needs it before it does anything.
 
-Line format and levels: nitro-tools 1.1 and 1.2. ``RUST_LOG`` is read as flexi_logger reads it: levels, alone
-or for a module (``nitro_cli=debug``), separated by commas. Beyond AWS: one line a message, mode 0600.
+Line format and levels: nitro-tools 1.1 and 1.2. Beyond AWS: one line a message, mode 0600.
 """
 
 import os
@@ -12,36 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from cloister.cli.nitro.errors import NitroCliError
+from cloister.log_levels import LEVELS, LOG_NAME, LogLevelError, level_from
 
-LOG_NAME: Final = "nitro_enclaves.log"
-LEVELS: Final = ("OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
-DEFAULT_LEVEL: Final = "INFO"
 MAX_MESSAGE: Final = 4000
-_PROGRAM: Final = "nitro_cli"
-
-
-def level_from(specification: str | None) -> str:
-    """Return the level that ``RUST_LOG`` asks for; raises NitroCliError E56."""
-    if specification is None:
-        return DEFAULT_LEVEL
-    level, most = "OFF", -1
-    for part in specification.partition("/")[0].split(","):
-        module, equals, word = part.strip().partition("=")
-        if not module:
-            continue
-        if not equals and module.upper() in LEVELS:
-            module, word = "", module
-        word = word.strip().upper() or LEVELS[-1]
-        if word not in LEVELS or any(letter.isspace() for letter in module):
-            raise NitroCliError(
-                "E56",
-                f"Logger error. RUST_LOG is {specification!r}; expected levels such as info or "
-                "nitro_cli=debug, separated by commas.",
-                action="Failed to initialize logger",
-            )
-        if _PROGRAM.startswith(module) and len(module) > most:
-            level, most = word, len(module)
-    return level
 
 
 def stamp(nanoseconds: int, *, digits: int) -> str:
@@ -69,7 +41,12 @@ class Log:
                 f"\nFile: '{path}', failing operation: 'Open'.",
                 action="Failed to open log file",
             ) from None
-        self._most = LEVELS.index(level_from(os.environ.get("RUST_LOG")))
+        try:
+            self._most = LEVELS.index(level_from(os.environ.get("RUST_LOG"), strict=True))
+        except LogLevelError as error:
+            raise NitroCliError(
+                "E56", f"Logger error. {error}", action="Failed to initialize logger"
+            ) from None
 
     def write(self, level: str, message: str, *, where: str | None = None) -> None:
         """Write one line if ``level`` is asked for; a full disk is no reason to stop."""
