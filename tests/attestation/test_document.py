@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister.attestation import AttestationDocument, DocumentError
+from cloister.attestation import Document, DocumentError
 from cloister.cose import IndefiniteMap, decode_cbor, encode_cbor
 
 FIELDS: dict[str, Any] = {
@@ -22,7 +22,7 @@ FIELDS: dict[str, Any] = {
 }
 BYTES = st.none() | st.binary(max_size=1024)
 DOCUMENTS = st.builds(
-    AttestationDocument,
+    Document,
     module_id=st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1, max_size=60),
     timestamp=st.integers(1, 1 << 45),
     pcrs=st.dictionaries(st.integers(0, 23), st.binary(min_size=48, max_size=48), min_size=1),
@@ -36,16 +36,16 @@ DOCUMENTS = st.builds(
 
 
 @given(document=DOCUMENTS, indefinite=st.booleans())
-def test_a_document_survives_its_bytes(document: AttestationDocument, *, indefinite: bool) -> None:
+def test_a_document_survives_its_bytes(document: Document, *, indefinite: bool) -> None:
     """Reading is the inverse of writing, in both encodings."""
     data = document.to_bytes(indefinite=indefinite)
     assert data[0] == (0xBF if indefinite else 0xA9)
-    assert AttestationDocument.from_bytes(data) == document
+    assert Document.from_bytes(data) == document
 
 
 def test_the_bytes_are_those_of_aws() -> None:
     """Keys in AWS's order, the time in 8 bytes, null for what is absent, definite maps inside."""
-    document = AttestationDocument.from_bytes(encode_cbor(FIELDS))
+    document = Document.from_bytes(encode_cbor(FIELDS))
     data = document.to_bytes()
     assert data.startswith(b"\xbf\x69module_id\x78\x27i-")
     assert b"\x69timestamp\x1b\x00\x00\x01\x9a" in data
@@ -58,24 +58,22 @@ def test_the_bytes_are_those_of_aws() -> None:
 def test_optional_fields_may_be_absent() -> None:
     """A document without public_key, user_data and nonce says the same as one where they are null."""
     short = {name: FIELDS[name] for name in list(FIELDS)[:6]}
-    document = AttestationDocument.from_bytes(encode_cbor(short))
+    document = Document.from_bytes(encode_cbor(short))
     assert (document.public_key, document.user_data, document.nonce) == (None, None, None)
 
 
 def test_banks_may_be_sparse() -> None:
     """A document may show single registers, up to number 31."""
-    document = AttestationDocument.from_bytes(
-        encode_cbor(FIELDS | {"pcrs": {31: b"\x01" * 48, 8: bytes(48)}})
-    )
+    document = Document.from_bytes(encode_cbor(FIELDS | {"pcrs": {31: b"\x01" * 48, 8: bytes(48)}}))
     assert document.pcrs == {31: b"\x01" * 48, 8: bytes(48)}
 
 
 def test_debug_is_told_from_the_image_registers() -> None:
     """Zero or missing PCR0 to PCR2 mean debug mode, one of them set does not; a NitroTPM has none."""
     for bank, debug in (({4: b"\x01" * 48}, True), ({0: bytes(48)}, True), ({1: b"\x01" * 48}, False)):
-        assert AttestationDocument.from_bytes(encode_cbor(FIELDS | {"pcrs": bank})).debug is debug
+        assert Document.from_bytes(encode_cbor(FIELDS | {"pcrs": bank})).debug is debug
     fields = {name: value for name, value in FIELDS.items() if name != "pcrs"}
-    tpm = AttestationDocument.from_bytes(encode_cbor(fields | {"nitrotpm_pcrs": {0: bytes(48)}}))
+    tpm = Document.from_bytes(encode_cbor(fields | {"nitrotpm_pcrs": {0: bytes(48)}}))
     assert tpm.nitrotpm
     assert not tpm.debug
 
@@ -103,7 +101,7 @@ NO_MAP = {
 def test_a_payload_that_is_not_one_strict_map_is_refused(payload: bytes) -> None:
     """What is wrong as CBOR is refused as payload."""
     with pytest.raises(DocumentError) as caught:
-        AttestationDocument.from_bytes(payload)
+        Document.from_bytes(payload)
     assert caught.value.part == "payload"
 
 
@@ -156,7 +154,7 @@ WRONG: dict[str, dict[Any, Any]] = {
 def test_a_wrong_field_is_refused(change: dict[Any, Any]) -> None:
     """Each field has one type and bounds."""
     with pytest.raises(DocumentError) as caught:
-        AttestationDocument.from_bytes(encode_cbor(FIELDS | change))
+        Document.from_bytes(encode_cbor(FIELDS | change))
     assert caught.value.part == "fields"
 
 
@@ -165,7 +163,7 @@ def test_a_missing_field_is_refused(name: str) -> None:
     """All but the last three fields are mandatory."""
     fields = {other: value for other, value in FIELDS.items() if other != name}
     with pytest.raises(DocumentError) as caught:
-        AttestationDocument.from_bytes(encode_cbor(fields))
+        Document.from_bytes(encode_cbor(fields))
     assert caught.value.part == "fields"
 
 
@@ -173,4 +171,4 @@ def test_a_nitrotpm_has_24_registers() -> None:
     """Register 24 is beyond a NitroTPM's bank."""
     fields = {name: value for name, value in FIELDS.items() if name != "pcrs"}
     with pytest.raises(DocumentError, match="0 to 23"):
-        AttestationDocument.from_bytes(encode_cbor(fields | {"nitrotpm_pcrs": {24: bytes(48)}}))
+        Document.from_bytes(encode_cbor(fields | {"nitrotpm_pcrs": {24: bytes(48)}}))

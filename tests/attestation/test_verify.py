@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloister.attestation import (
     MAX_DOCUMENT,
     STEPS,
-    AttestationDocument,
+    Document,
     Expected,
     VerificationError,
     sign,
@@ -304,7 +304,7 @@ def test_the_answer_is_immutable() -> None:
     """What was verified cannot be changed afterwards."""
     with pytest.raises(AttributeError):
         CONTENT.nonce = b"other"  # type: ignore[misc]  # the claim
-    assert isinstance(CONTENT, AttestationDocument)
+    assert isinstance(CONTENT, Document)
     assert CONTENT.time.tzinfo is UTC
 
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister.attestation import AttestationDocument, Expected, verify
+from cloister.attestation import Document, Expected, verify
 from cloister.cose import encode_cbor
 from cloister.errors import CloisterError
 from cloister.nsm import (
@@ -89,7 +89,7 @@ def ask(
     return decode_response(module.handle(encode_request(request), now=now, random=random))
 
 
-def attested(module: SecurityModule, request: Attest, now: datetime = NOW) -> AttestationDocument:
+def attested(module: SecurityModule, request: Attest, now: datetime = NOW) -> Document:
     """Ask for a document and verify it against the local root."""
     answer = ask(module, request, now)
     assert isinstance(answer, SignedDocument)

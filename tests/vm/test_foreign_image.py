@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cloister.attestation import AttestationDocument, Expected, verify
+from cloister.attestation import Document, Expected, verify
 from cloister.kit import KitMissingError, find_kit
 from cloister.places import current_places
 from cloister.transport import RefusedError, open_stream
@@ -58,7 +58,7 @@ class Host:
         enclaves: list[dict[str, Any]] = json.loads(self.cli("describe-enclaves"))
         return enclaves
 
-    def document(self, enclave: dict[str, Any], pcrs: dict[str, str] | None) -> AttestationDocument:
+    def document(self, enclave: dict[str, Any], pcrs: dict[str, str] | None) -> Document:
         """Ask the program for a document and verify it; without PCRs they have to be those of debug mode."""
         nonce = secrets.token_bytes(32)
         with closing(reach_program(enclave)) as stream:

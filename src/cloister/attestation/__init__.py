@@ -1,6 +1,6 @@
 """Attestation documents: model, sign, verify in numbered steps."""
 
-from cloister.attestation.document import AttestationDocument, DocumentError
+from cloister.attestation.document import Document, DocumentError
 from cloister.attestation.sign import Signer, sign
 from cloister.attestation.verify import (
     MAX_DOCUMENT,
@@ -13,7 +13,7 @@ from cloister.attestation.verify import (
 __all__ = [
     "MAX_DOCUMENT",
     "STEPS",
-    "AttestationDocument",
+    "Document",
     "DocumentError",
     "Expected",
     "Signer",

@@ -34,7 +34,7 @@ class DocumentError(CloisterError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttestationDocument:
+class Document:
     """A document's content; nothing in it is to be believed before ``verify`` returned it."""
 
     module_id: str

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloister.attestation.document import AttestationDocument
+from cloister.attestation.document import Document
 from cloister.cose import Sign1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ def sign(
     indefinite: bool = True,
 ) -> bytes:
     """Return a signed document; ``indefinite=False`` gives the encoding that AWS used before June 2025."""
-    document = AttestationDocument(
+    document = Document(
         module_id=module_id,
         timestamp=(now - _EPOCH) // _MILLISECOND,
         pcrs=dict(pcrs),

@@ -14,7 +14,7 @@ from typing import NoReturn
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloister.attestation.document import NITROTPM_PCR_COUNT, AttestationDocument, DocumentError
+from cloister.attestation.document import NITROTPM_PCR_COUNT, Document, DocumentError
 from cloister.cose import CoseError, Sign1
 from cloister.errors import CloisterError
 from cloister.pcrs import PCR_COUNT, PCR_SIZE
@@ -74,7 +74,7 @@ class Expected:
 
 def verify(
     document: bytes, *, roots: Sequence[x509.Certificate], now: datetime | None, expect: Expected
-) -> AttestationDocument:
+) -> Document:
     """Return the document's content if every step holds, else raise VerificationError.
 
     ``now`` must be aware; None judges certificates at the document's own time, which proves no freshness.
@@ -149,9 +149,9 @@ def _open(document: bytes) -> Sign1:
     return envelope
 
 
-def _read(payload: bytes) -> AttestationDocument:
+def _read(payload: bytes) -> Document:
     try:
-        return AttestationDocument.from_bytes(payload)
+        return Document.from_bytes(payload)
     except DocumentError as error:
         _refuse(error.part, error.message, error)
 
@@ -165,9 +165,7 @@ def _check_signature(envelope: Sign1, leaf: x509.Certificate) -> None:
         _refuse("signature", error.message, error)
 
 
-def _check_time(
-    content: AttestationDocument, leaf: x509.Certificate, now: datetime, max_age: timedelta | None
-) -> None:
+def _check_time(content: Document, leaf: x509.Certificate, now: datetime, max_age: timedelta | None) -> None:
     """Hold the document's own time against its signer's life and the verifier's clock."""
     made = content.time.replace(microsecond=0)
     if not leaf.not_valid_before_utc <= made <= leaf.not_valid_after_utc:
@@ -180,7 +178,7 @@ def _check_time(
         _refuse("age", f"the document is {abs(age)} {side}, and {max_age} is allowed")
 
 
-def _check_pcrs(content: AttestationDocument, expect: Expected) -> None:
+def _check_pcrs(content: Document, expect: Expected) -> None:
     """Compare every expected register; one that the document lacks does not match."""
     if expect.pcrs and content.nitrotpm:
         _refuse("pcrs", "an enclave's PCRs are expected, and this is a NitroTPM document")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cloister.attestation import (
     MAX_DOCUMENT,
     STEPS,
-    AttestationDocument,
+    Document,
     Expected,
     VerificationError,
     verify,
@@ -207,7 +207,7 @@ def _read_roots(path: Path | None) -> list[x509.Certificate]:
         raise CloisterError(f"'{source}' does not hold certificates in PEM form") from error
 
 
-def _as_json(content: AttestationDocument) -> dict[str, Any]:
+def _as_json(content: Document) -> dict[str, Any]:
     def hexed(value: bytes | None) -> str | None:
         return None if value is None else value.hex()
 
@@ -233,7 +233,7 @@ def _as_json(content: AttestationDocument) -> dict[str, Any]:
     }
 
 
-def _summary(content: AttestationDocument, now: datetime | None) -> str:
+def _summary(content: Document, now: datetime | None) -> str:
     age = (
         f"{now - content.time} before the time of verification"
         if now
@@ -268,7 +268,7 @@ def _summary(content: AttestationDocument, now: datetime | None) -> str:
     return "\n".join(lines)
 
 
-def _chain(content: AttestationDocument) -> list[x509.Certificate]:
+def _chain(content: Document) -> list[x509.Certificate]:
     return [x509.load_der_x509_certificate(der) for der in (*content.cabundle, content.certificate)]
 
 

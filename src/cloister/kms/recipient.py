@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from cloister.attestation import AttestationDocument, Expected, VerificationError, verify
+from cloister.attestation import Document, Expected, VerificationError, verify
 from cloister.aws import Fault
 from cloister.cms import IV_SIZE, KEY_SIZE, seal
 
@@ -37,7 +37,7 @@ class Trust:
 class Recipient:
     """The holder of the key in a verified attestation document."""
 
-    document: AttestationDocument
+    document: Document
     public_key: RSAPublicKey
     spki: bytes
 
