@@ -55,7 +55,11 @@ CASES: dict[str, tuple[list[tuple[list[bytes], list[int]]], list[tuple[int, byte
     ),
     "too large is for the module to say": ([([b"x" * 0x1400], [0x3000])], [(13, b"4097:xxxxxxxx")]),
     "no request": ([([], [0x3000])], [(0, b"")]),
-    "empty request": ([([b""], [0x3000])], [(0, b"")]),
+    "an empty request is for the module to refuse": ([([b""], []), ([], [0x3000])], [(0, b""), (2, b"0:")]),
+    "the first of two requests has no place": (
+        [([b"a"], []), ([b"bc"], []), ([], [100])],
+        [(0, b""), (0, b""), (4, b"2:bc")],
+    ),
     "no place": ([([b"hello"], [3])], [(0, b"")]),
     "the module is in trouble": ([([b"trouble"], [100])], [(0, b"")]),
     "answered once": ([([b"a"], [100]), ([], [100])], [(3, b"1:a"), (0, b"")]),

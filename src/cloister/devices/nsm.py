@@ -17,7 +17,8 @@ class NsmDevice:
     """Calls ``handle(request) -> response`` for each request; the call must not block for long.
 
     ``ready()``, called at the first request, returns what ``handle`` needs: until it is done the requests
-    wait where they are, in the guest's ring, which bounds them.
+    wait where they are, in the guest's ring, which bounds them. One request is answered in each turn of the
+    loop, so that others have their turn with a guest that never stops asking (decision 127).
     """
 
     features = 0
@@ -35,7 +36,7 @@ class NsmDevice:
         self._ready: asyncio.Future[Any] | None = None
         self._fail: Callable[[DeviceError], None] | None = None
         self._queue: Virtqueue | None = None
-        self._request: bytes | None = None
+        self._scheduled = False  # whether the loop's next turn looks at the ring anyway
 
     def begin(self, fail: Callable[[DeviceError], None]) -> None:
         """Note how to end the device: a guest is coming."""
@@ -46,26 +47,19 @@ class NsmDevice:
         self._queue = queue
 
     def queue_stopped(self, _index: int) -> None:
-        """Forget what was not answered: the guest resets the device."""
+        """Leave the ring alone."""
         self._queue = None
-        self._request = None
 
     def kicked(self, _index: int) -> None:
-        """Answer what is there; at most the ring's size, so a guest cannot hold the loop."""
+        """Answer one request, if one is there; the next one in the loop's next turn."""
         queue = self._queue
-        if queue is None or (queue.pending and not self._is_ready()):
+        if queue is None or self._scheduled or (queue.pending and not self._is_ready()):
             return
-        for _ in range(queue.size):
-            chain = queue.pop()
-            if chain is None:
-                break
-            if chain.readable:
-                # One byte more than allowed is enough for the module to say that the request is too large.
-                self._request = b"".join(view[: MAX_REQUEST + 1] for view in chain.readable)[
-                    : MAX_REQUEST + 1
-                ]
-            queue.push(chain.head, self._answer(chain.writable))
-        queue.publish()
+        if self._answer_one(queue):
+            queue.publish()
+            if queue.pending:
+                self._scheduled = True
+                asyncio.get_running_loop().call_soon(self._go_on)
 
     def end(self) -> None:
         """Forget the peer: nothing else is held."""
@@ -81,19 +75,46 @@ class NsmDevice:
 
     def _catch_up(self, ready: asyncio.Future[Any]) -> None:
         """Answer what waited; where nothing can be answered, whoever prepares it ends the enclave."""
-        if ready.cancelled() or ready.exception() is not None:
-            return
+        if not ready.cancelled() and ready.exception() is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at the ring again, outside of the back end's own calls."""
+        self._scheduled = False
         try:
             self.kicked(0)
         except DeviceError as error:
             if self._fail is not None:
                 self._fail(error)
 
-    def _answer(self, places: list[memoryview]) -> int:
+    def _answer_one(self, queue: Virtqueue) -> bool:
+        """Take a request and give its answer; return whether anything was given back to the guest."""
+        chain = queue.pop()
+        if chain is None:
+            return False
+        if chain.writable:
+            queue.push(chain.head, self._answer(chain.readable, chain.writable))
+            return True
+        place = queue.pop()
+        if place is None:
+            # Linux offers the two one after the other. Given back alone, the request's interrupt would be
+            # taken for the answer's; it stays in the ring until the kick that follows its place.
+            queue.unpop(1)
+            return False
+        if place.readable:  # another request: this one will have no answer
+            queue.unpop(1)
+            queue.push(chain.head, 0)
+            return True
+        queue.push(chain.head, 0)
+        queue.push(place.head, self._answer(chain.readable, place.writable))
+        return True
+
+    def _answer(self, parts: list[memoryview], places: list[memoryview]) -> int:
         """Write the response where the guest wants it; return its length, zero when it cannot be given."""
-        if not places or not self._request:
+        if not parts:
             return 0
-        request, self._request = self._request, None
+        # One byte more than allowed is enough for the module to say that the request is too large.
+        request = b"".join(view[: MAX_REQUEST + 1] for view in parts)[: MAX_REQUEST + 1]
         try:
             response = self._handle(request)
         except CloisterError:

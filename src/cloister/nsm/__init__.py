@@ -7,6 +7,7 @@ device that carries them, do not need.
 from typing import TYPE_CHECKING, Any
 
 from cloister.nsm.messages import (
+    DOCUMENT_MAPS,
     MAX_REQUEST,
     MAX_RESPONSE,
     Attest,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from cloister.nsm.module import Credentials, SecurityModule
 
 __all__ = [
+    "DOCUMENT_MAPS",
     "MAX_REQUEST",
     "MAX_RESPONSE",
     "Attest",

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cloister.attestation import sign
 from cloister.errors import CloisterError
 from cloister.nsm.messages import (
+    DOCUMENT_MAPS,
     MAX_RESPONSE,
     Attest,
     DescribeNsm,
@@ -43,6 +44,7 @@ VERSION = (1, 0, 0)  # what AWS's module says (nsm-and-eif-vectors.json)
 MAX_FIELD = 1024  # bytes each of user_data, nonce, public_key (nitro-tools.md, section 5.3)
 RANDOM_SIZE = 256  # bytes, section 5.1; the kernel's driver wants more than 23
 RENEW_BEFORE = timedelta(minutes=30)  # genuine documents are at most 2 h 22 min younger than their leaf
+_INDEFINITE = dict(zip(DOCUMENT_MAPS, (True, False), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,18 @@ class Credentials:
 
 
 class SecurityModule:
-    """The security module of one enclave."""
+    """The security module of one enclave; ``document_map`` is one of DOCUMENT_MAPS."""
 
     def __init__(
-        self, *, module_id: str, bank: PcrBank, credentials: Callable[[datetime], Credentials]
+        self,
+        *,
+        module_id: str,
+        bank: PcrBank,
+        credentials: Callable[[datetime], Credentials],
+        document_map: str = "indefinite",
     ) -> None:
         self.module_id = module_id
+        self._indefinite = _INDEFINITE[document_map]
         self._bank = bank
         self._issue = credentials
         self._current: tuple[datetime, Credentials] | None = None  # when they were issued, and they
@@ -118,6 +126,7 @@ class SecurityModule:
             user_data=request.user_data,
             nonce=request.nonce,
             public_key=request.public_key,
+            indefinite=self._indefinite,
         )
         return SignedDocument(document)
 
