@@ -127,9 +127,15 @@ def test_a_response_survives_its_bytes(response: Response) -> None:
         (encode_cbor({"GetRandom": None}), GetRandom()),
     ],
     ids=[
-        "no fields", "some fields", "foreign fields", "indefinite maps", "long heads", "text as bytes",
-        "text as optional bytes", "null for no fields",
-    ],  # fmt: skip
+        "no fields",
+        "some fields",
+        "foreign fields",
+        "indefinite maps",
+        "long heads",
+        "text as bytes",
+        "text as optional bytes",
+        "null for no fields",
+    ],
 )
 def test_requests_are_read_as_leniently_as_by_aws(data: bytes, request_: Request) -> None:
     """Missing optional and unknown fields, texts for bytes and other encoders' habits are understood."""
@@ -158,7 +164,10 @@ WRONG = {
     "index true": (encode_cbor({"LockPCR": {"index": True}}), ErrorCode.INVALID_OPERATION),
     "index negative": (encode_cbor({"LockPCR": {"index": -1}}), ErrorCode.INVALID_OPERATION),
     "index too large for its type": (encode_cbor({"LockPCR": {"index": 65536}}), ErrorCode.INVALID_OPERATION),
-    "range too large for its type": (encode_cbor({"LockPCRs": {"range": 65536}}), ErrorCode.INVALID_OPERATION),
+    "range too large for its type": (
+        encode_cbor({"LockPCRs": {"range": 65536}}),
+        ErrorCode.INVALID_OPERATION,
+    ),
     "fields where there are none": (encode_cbor({"GetRandom": {}}), ErrorCode.INVALID_OPERATION),
     "no fields where all may be absent": (encode_cbor("Attestation"), ErrorCode.INVALID_OPERATION),
     "data null": (encode_cbor({"ExtendPCR": {"index": 16, "data": None}}), ErrorCode.INVALID_OPERATION),

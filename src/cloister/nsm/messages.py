@@ -19,7 +19,7 @@ _MAX_DEPTH = 4
 _MAX_NUMBER = 0xFFFF  # indices and ranges are u16 in AWS's types
 
 DOCUMENT_MAPS = ("indefinite", "definite")
-"""How a document's payload may be encoded: as by AWS since June 2025, and as before."""
+"""How a document's payload map is written: as AWS since June 2025, and as before (section 5.4)."""
 
 
 class ErrorCode(Enum):
@@ -291,6 +291,6 @@ def _value(name: str, value: Any, kind: type | tuple[type, ...], code: ErrorCode
         return value.encode()  # a request's; answers are ours
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise MessageError(code, f"the message's field '{name}' is missing or of a wrong type")
-    if kind is int and not 0 <= value <= _MAX_NUMBER:
+    if isinstance(value, int) and kind is int and not 0 <= value <= _MAX_NUMBER:
         raise MessageError(code, f"the message's field '{name}' is not a number from 0 to {_MAX_NUMBER}")
     return value

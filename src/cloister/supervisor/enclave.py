@@ -114,7 +114,7 @@ class Enclave:
         @cache
         def prepare() -> "Future[tuple[Identity, Security]]":
             slot = int(self._place.slot, 16)
-            return pool.submit(_prepare, self._places, slot, measuring, debug=self._request.debug)
+            return pool.submit(_prepare, self._places, slot, measuring, self._request)
 
         def ready() -> "asyncio.Future[Any]":
             return asyncio.gather(asyncio.wrap_future(prepare()), asyncio.shield(self._measured))
@@ -356,13 +356,13 @@ def _failed_start(error: Exception) -> Ending:
 
 
 def _prepare(
-    places: Places, slot: int, measuring: "Future[Measurements]", *, debug: bool
+    places: Places, slot: int, measuring: "Future[Measurements]", request: RunRequest
 ) -> tuple[Identity, "Security"]:
     """Load the cryptography and open the root of trust, while the guest's kernel boots."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)  # the guest has the right of way
     from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- as said
 
-    return prepare_security(places, slot, measuring, debug=debug)
+    return prepare_security(places, slot, measuring, request)
 
 
 def _claim_cid(request: RunRequest, places: Places) -> Claim:

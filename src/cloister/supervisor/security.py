@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,6 +13,7 @@ from cloister.nsm import Credentials, SecurityModule
 from cloister.pcrs import PCR_SIZE, PcrBank, extend
 from cloister.places import Places
 from cloister.supervisor.identity import Identity
+from cloister.supervisor.request import RunRequest
 from cloister.trust import Trust, TrustError, open_trust
 
 MEASURE_SECONDS: Final = 300.0
@@ -20,7 +22,7 @@ MEASURE_SECONDS: Final = 300.0
 def make_bank(measured: Mapping[int, bytes], trust: Trust, *, debug: bool) -> PcrBank:
     """Return the registers an enclave starts with.
 
-    PCR3 is the host's role, PCR4 its instance, both of the bare string; in debug mode the image's own
+    PCR3 is the role, PCR4 the host's instance, both of the bare string; in debug mode the image's own
     registers are zero and those two stay (nitro-tools 2.2, 5.4).
     """
     zero = bytes(PCR_SIZE)
@@ -53,19 +55,32 @@ class Security:
                 return self._trust.enclave_credentials(self._module_id, now)
 
             bank = make_bank(measured, self._trust, debug=self._debug)
-            self._module = SecurityModule(module_id=self._module_id, bank=bank, credentials=issue)
+            self._module = SecurityModule(
+                module_id=self._module_id,
+                bank=bank,
+                credentials=issue,
+                document_map=self._trust.document_map,
+            )
         return self._module
 
 
 def prepare_security(
-    places: Places, slot: int, measuring: Future[Measurements], *, debug: bool
+    places: Places, slot: int, measuring: Future[Measurements], request: RunRequest
 ) -> tuple[Identity, Security]:
-    """Name a new enclave and make its security module; raises EnclaveFailure E19."""
+    """Name a new enclave and make its security module; raises EnclaveFailure E19.
+
+    What the request says of role and encoding stands in place of what the host's file says.
+    """
     try:
         trust = open_trust(places.pki)
     except TrustError as error:
         raise EnclaveFailure(
             "E19", f"File operation failure. {error}.\nFile: '{places.pki}', failing operation: 'Open'."
         ) from None
+    trust = replace(
+        trust,
+        role_arn=request.role_arn or trust.role_arn,
+        document_map=request.document_map or trust.document_map,
+    )
     identity = Identity(trust.instance_id, slot)
-    return identity, Security(identity.module_id, trust, measuring, debug=debug)
+    return identity, Security(identity.module_id, trust, measuring, debug=request.debug)

@@ -4,14 +4,11 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 from cloister.errors import CloisterError
+from cloister.nsm import DOCUMENT_MAPS
 from cloister.pki import check_instance_id, check_region
 from cloister.trust.files import TrustError, read, write
-
-DOCUMENT_MAPS: Final = ("indefinite", "definite")
-"""How a document's payload map is written: as AWS since June 2025, and as before (nitro-tools 5.4)."""
 
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 
@@ -31,14 +28,18 @@ class Host:
         """Refuse what certificates and registers cannot be made of; raise CloisterError."""
         check_region(self.region)
         check_instance_id(self.instance_id)
-        if self.role_arn is not None and not _ROLE_ARN.fullmatch(self.role_arn):
-            raise TrustError(
-                f"'{self.role_arn}' is not a role ARN such as arn:aws:iam::123456789012:role/name"
-            )
+        if self.role_arn is not None:
+            check_role_arn(self.role_arn)
         if self.document_map not in DOCUMENT_MAPS:
             raise TrustError(
                 f"'{self.document_map}' is no form of a map: expected {' or '.join(DOCUMENT_MAPS)}"
             )
+
+
+def check_role_arn(role_arn: str) -> None:
+    """Refuse what does not look like an IAM role's ARN; raise TrustError."""
+    if not _ROLE_ARN.fullmatch(role_arn):
+        raise TrustError(f"'{role_arn}' is not a role ARN such as arn:aws:iam::123456789012:role/name")
 
 
 def read_host(directory: Path) -> Host | None:

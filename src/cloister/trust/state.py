@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from cloister.nsm import Credentials
+from cloister.nsm import DOCUMENT_MAPS, Credentials
 from cloister.pki import (
     Authority,
     issue_instance,
@@ -32,7 +32,7 @@ from cloister.pki import (
     local_name,
 )
 from cloister.trust.files import TrustError, locked, make_directory, read, reporting, write
-from cloister.trust.host import DOCUMENT_MAPS, Host, read_host, write_host
+from cloister.trust.host import Host, read_host, write_host
 
 # An authority is renewed while it still outlives everything it may issue.
 _REGIONAL_RESERVE = timedelta(days=6)
