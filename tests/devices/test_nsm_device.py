@@ -84,7 +84,7 @@ def test_requests_wait_in_the_ring_until_they_can_be_answered(comes: bool) -> No
     async def test() -> None:
         front = FrontEnd((8,), memory_size=1 << 20, buffer_size=0x4000)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        device = NsmDevice(echo, ready=lambda: ready)
+        device = NsmDevice(echo, ready=lambda: None if ready.done() else ready)
         task = asyncio.create_task(serve_device(front.back_end, device))
         front.set_up()
         ring = front.queues[0]

@@ -171,7 +171,7 @@ def test_all_that_can_be_asked_in_production(host: OwnHost, kit: Kit) -> None:
 
 
 def test_all_that_can_be_asked_in_debug_mode(host: OwnHost, kit: Kit, signer: PemSigner) -> None:
-    """In debug mode, signed and with a role, the same holds; the image's registers are zero, the host's not."""
+    """In debug mode, signed and with a role, the same holds; the image's own registers are zero."""
     told: list[Told] = []
     receiver = listen(host, told)
     image = host.image(kit, "nsm_check.c", "debug", "role", "signed", signer=signer)

@@ -20,6 +20,7 @@ from cloister.nsm.messages import (
     LockPcrs,
     MessageError,
     ModuleDescription,
+    NotYetError,
     PcrExtended,
     PcrLocked,
     PcrsLocked,
@@ -36,12 +37,13 @@ from cloister.nsm.messages import (
 )
 
 if TYPE_CHECKING:
-    from cloister.nsm.module import Credentials, SecurityModule
+    from cloister.nsm.module import RENEW_BEFORE, Credentials, SecurityModule
 
 __all__ = [
     "DOCUMENT_MAPS",
     "MAX_REQUEST",
     "MAX_RESPONSE",
+    "RENEW_BEFORE",
     "Attest",
     "Credentials",
     "DescribeNsm",
@@ -53,6 +55,7 @@ __all__ = [
     "LockPcrs",
     "MessageError",
     "ModuleDescription",
+    "NotYetError",
     "PcrExtended",
     "PcrLocked",
     "PcrState",

@@ -43,6 +43,10 @@ class MessageError(CloisterError):
         self.code = code
 
 
+class NotYetError(CloisterError):
+    """The request cannot be answered yet: what its answer needs is being made."""
+
+
 @dataclass(frozen=True, slots=True)
 class DescribePcr:
     """Ask for a register's value and whether it is locked."""

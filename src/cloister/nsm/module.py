@@ -2,7 +2,8 @@
 
 Follows ``nitro-tools.md`` section 5.3. Clock and randomness are arguments. It keeps the enclave's registers
 and its current signing credentials, nothing else; calls must not overlap. A guest can say anything: whatever
-the bytes are, the answer is a message, never an exception.
+the bytes are, the answer is a message, never an exception. Making credentials may take longer than answering:
+who makes them may say that they are not there yet (NotYetError).
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from cloister.nsm.messages import (
     LockPcrs,
     MessageError,
     ModuleDescription,
+    NotYetError,
     PcrExtended,
     PcrLocked,
     PcrsLocked,
@@ -60,7 +62,11 @@ class Credentials:
 
 
 class SecurityModule:
-    """The security module of one enclave; ``document_map`` is one of DOCUMENT_MAPS."""
+    """The security module of one enclave.
+
+    ``credentials(now)`` makes new ones; raises NotYetError while it is at it, another CloisterError or an
+    OSError when it cannot. ``document_map`` is one of DOCUMENT_MAPS.
+    """
 
     def __init__(
         self,
@@ -77,7 +83,10 @@ class SecurityModule:
         self._current: tuple[datetime, Credentials] | None = None  # when they were issued, and they
 
     def handle(self, request: bytes, *, now: datetime, random: Callable[[int], bytes]) -> bytes:
-        """Answer one request; what cannot be met is answered with an Error message, never raised."""
+        """Answer one request; what cannot be met is answered with an Error message, never raised.
+
+        Raises NotYetError alone, when it has to be asked again once there are credentials.
+        """
         response = encode_response(self._answer(request, now, random))
         if len(response) > MAX_RESPONSE:
             return encode_response(Refusal(ErrorCode.BUFFER_TOO_SMALL))
@@ -86,6 +95,8 @@ class SecurityModule:
     def _answer(self, request: bytes, now: datetime, random: Callable[[int], bytes]) -> Response:
         try:
             return self._perform(decode_request(request), now, random)
+        except NotYetError:
+            raise
         except MessageError as error:
             return Refusal(error.code)
         except PcrIndexError:
