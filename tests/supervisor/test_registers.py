@@ -37,7 +37,7 @@ def test_debug_registers_are_zero_but_for_the_hosts(tmp_path: Path) -> None:
 
 
 def test_zero_registers_are_those_of_genuine_documents(tmp_path: Path, shared_vectors: Path) -> None:
-    """An enclave like that of each genuine document, in role, signer and mode, has the same zero registers."""
+    """An enclave like that of each genuine document, in role and mode, has the same zero registers."""
     trust, modes = make_trust(tmp_path, None), set()
     for file in (shared_vectors / "attestation").glob("*.cose"):
         fields = decode_cbor(Sign1.from_bytes(file.read_bytes()).payload)
