@@ -5,7 +5,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -151,16 +151,17 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def security(trust: Trust, pool: ThreadPoolExecutor) -> Security:
-    """Return an enclave's security module as its supervisor has it."""
-    return make_security(trust, pool)
+def complaints() -> list[str]:
+    """Return what the security module has complained of."""
+    return []
 
 
-def make_security(trust: Trust, pool: Executor) -> Security:
-    """Make a security module of an image that has been measured."""
+@pytest.fixture
+def security(trust: Trust, pool: ThreadPoolExecutor, complaints: list[str]) -> Security:
+    """Return the security module, as its supervisor has it, of an image that has been measured."""
     measuring: Future[Measurements] = Future()
     measuring.set_result(MEASURED)
-    return Security(MODULE_ID, trust, measuring, debug=False, pool=pool)
+    return Security(MODULE_ID, trust, measuring, debug=False, pool=pool, complain=complaints.append)
 
 
 @contextmanager
@@ -232,8 +233,10 @@ def test_leaf_that_was_never_used_is_not_used_when_it_is_old(trust: Trust, secur
     attest(security, trust, NOW - timedelta(seconds=30))  # the clock was put back
 
 
-def test_root_of_trust_that_is_gone_is_an_internal_error(trust: Trust, security: Security) -> None:
-    """What cannot be issued is refused once it has been tried, and tried again for the next request."""
+def test_root_of_trust_that_is_gone_is_an_internal_error(
+    trust: Trust, security: Security, complaints: list[str]
+) -> None:
+    """What cannot be issued is refused once it has been tried, told once, and tried for the next request."""
     (trust.directory / "root.key").unlink()
     for name in ("regional.pem", "zonal.pem", "instance.pem"):
         (trust.directory / name).rename(trust.directory / f"{name}.away")
@@ -242,6 +245,8 @@ def test_root_of_trust_that_is_gone_is_an_internal_error(trust: Trust, security:
             security.handle(ATTEST, NOW)
         wait_for(security)
         assert decode_response(security.handle(ATTEST, NOW)) == Refusal(ErrorCode.INTERNAL_ERROR)
+    (complaint,) = complaints
+    assert complaint.startswith("no certificate for the enclave's documents: the regional authority")
     for name in ("regional.pem", "zonal.pem", "instance.pem"):
         (trust.directory / f"{name}.away").rename(trust.directory / name)
     attest(security, trust, NOW)

@@ -68,7 +68,7 @@ def test_role_and_form_asked_for_stand_before_the_hosts(
     form = None if asked is None else "indefinite"
     request = RunRequest(Path("web.eif"), 64, cpu_count=1, role_arn=asked, document_map=form)
     with ThreadPoolExecutor(1) as pool:
-        _, security = prepare_security(places, 1, measuring, request, pool)
+        _, security = prepare_security(places, 1, measuring, request, pool=pool, complain=print)
         attest = encode_request(Attest())
         with pytest.raises(NotYetError):
             security.handle(attest)

@@ -106,7 +106,9 @@ class Enclave:
         self._measured: asyncio.Future[Measurements] = asyncio.wrap_future(measuring)
 
         slot = int(self._place.slot, 16)
-        preparation = Preparation(pool, self._places, slot, measuring, self._request)
+        preparation = Preparation(
+            self._places, slot, measuring, self._request, pool=pool, complain=self._warn
+        )
         vsock = VsockDevice(guest_cid=self._claim.cid, dial=self._services.dial)
         nsm = NsmDevice(preparation.handle, ready=preparation.ready)
         # QEMU waits for its devices: they are served before anything else is looked at
@@ -141,10 +143,11 @@ class Enclave:
         if self._control is not None:
             self._control.farewell(self._description.terminated_json())
 
+    def _warn(self, text: str) -> None:
+        self._journal.write("WARN", text)
+
     def _record(self, identity: Identity) -> FlightRecorder:
-        recorder = FlightRecorder(
-            self._places.logs, identity.enclave_id, complain=lambda text: self._journal.write("WARN", text)
-        )
+        recorder = FlightRecorder(self._places.logs, identity.enclave_id, complain=self._warn)
         self._journal.name(identity.slot_hex, recorder.event)
         recorder.update(
             enclave_name=self._request.wanted_name,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -23,8 +24,16 @@ class Preparation:
     """Loads an enclave's security module in a thread of ``pool``, from the first look at ``prepared`` on."""
 
     def __init__(
-        self, pool: Executor, places: Places, slot: int, measuring: Future[Measurements], request: RunRequest
+        self,
+        places: Places,
+        slot: int,
+        measuring: Future[Measurements],
+        request: RunRequest,
+        *,
+        pool: Executor,
+        complain: Callable[[str], None],
     ) -> None:
+        self._complain = complain
         self._pool = pool
         self._places = places
         self._slot = slot
@@ -52,7 +61,14 @@ class Preparation:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)  # the guest has the right of way
         from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- as said
 
-        return prepare_security(self._places, self._slot, self._measuring, self._request, self._pool)
+        return prepare_security(
+            self._places,
+            self._slot,
+            self._measuring,
+            self._request,
+            pool=self._pool,
+            complain=self._complain,
+        )
 
 
 def _has_succeeded(future: Future[Any]) -> bool:

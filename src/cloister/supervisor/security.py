@@ -1,7 +1,7 @@
 """The enclave's security module: answers nothing before the image's registers are known."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -38,22 +38,32 @@ class Security:
     """Makes the module when the first request comes, waiting for the measurement if it is not done.
 
     Its credentials are made by a thread of ``pool``: that takes locks, files and perhaps a token's time.
+    When they cannot be made, ``complain`` is told why: the guest reads no more than InternalError.
     """
 
     def __init__(
-        self, module_id: str, trust: Trust, measuring: Future[Measurements], *, debug: bool, pool: Executor
+        self,
+        module_id: str,
+        trust: Trust,
+        measuring: Future[Measurements],
+        *,
+        debug: bool,
+        pool: Executor,
+        complain: Callable[[str], None],
     ) -> None:
         self._module_id = module_id
         self._trust = trust
         self._measuring = measuring
         self._debug = debug
         self._pool = pool
+        self._complain = complain
+        self._complaint = ""
         self._module: SecurityModule | None = None
         self._asked = datetime.min.replace(tzinfo=UTC)
-        self._making: Future[Credentials | Exception] | None = None
+        self._making: Future[Credentials | CloisterError] | None = None
 
     @property
-    def pending(self) -> "Future[Credentials | Exception] | None":
+    def pending(self) -> "Future[Credentials | CloisterError] | None":
         """What an unanswered request waits for."""
         return None if self._making is None or self._making.done() else self._making
 
@@ -65,7 +75,8 @@ class Security:
         """Return what a thread has made, if it is still good, or have it make new ones."""
         if self._making is not None and self._making.done():
             made, self._making = self._making.result(), None
-            if isinstance(made, Exception):
+            if isinstance(made, CloisterError):
+                self._tell(str(made))
                 raise made
             if self._asked <= now <= made.not_after - RENEW_BEFORE:
                 return made
@@ -74,11 +85,18 @@ class Security:
             self._making = self._pool.submit(self._make, now)
         raise NotYetError("the enclave's next certificate is being issued")
 
-    def _make(self, now: datetime) -> Credentials | Exception:
+    def _make(self, now: datetime) -> Credentials | CloisterError:
         try:
             return self._trust.enclave_credentials(self._module_id, now)
-        except (CloisterError, OSError) as error:
+        except CloisterError as error:
             return error
+        except Exception as error:  # noqa: BLE001 -- ours or a token's: the guest waits, and may ask again
+            return TrustError(f"{type(error).__name__}: {error}")
+
+    def _tell(self, complaint: str) -> None:
+        if complaint != self._complaint:  # a guest may ask without end
+            self._complaint = complaint
+            self._complain(f"no certificate for the enclave's documents: {complaint}")
 
     def _made(self) -> SecurityModule:
         if self._module is None:
@@ -94,7 +112,13 @@ class Security:
 
 
 def prepare_security(
-    places: Places, slot: int, measuring: Future[Measurements], request: RunRequest, pool: Executor
+    places: Places,
+    slot: int,
+    measuring: Future[Measurements],
+    request: RunRequest,
+    *,
+    pool: Executor,
+    complain: Callable[[str], None],
 ) -> tuple[Identity, Security]:
     """Name a new enclave and make its security module; raises EnclaveFailure E19.
 
@@ -112,4 +136,5 @@ def prepare_security(
         document_map=request.document_map or trust.document_map,
     )
     identity = Identity(trust.instance_id, slot)
-    return identity, Security(identity.module_id, trust, measuring, debug=request.debug, pool=pool)
+    module_id, debug = identity.module_id, request.debug
+    return identity, Security(module_id, trust, measuring, debug=debug, pool=pool, complain=complain)
