@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +40,11 @@ class Host:
             raise TrustError(
                 f"'{self.document_map}' is no form of a map: expected {' or '.join(DOCUMENT_MAPS)}"
             )
+
+
+def new_instance_id() -> str:
+    """Make an instance id that nobody else has."""
+    return f"i-{secrets.token_hex(9)[:17]}"
 
 
 def read_host(directory: Path) -> Host | None:
