@@ -24,6 +24,7 @@ from cloister.attestation import (
 from cloister.errors import CloisterError
 from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR
 from cloister.places import current_places
+from cloister.trust import TrustMissingError, trusted_roots
 
 HELP = "Attestation documents: verify one against a root of trust and the measurements you expect."
 
@@ -193,18 +194,20 @@ def _read_document(name: str) -> bytes:
 
 
 def _read_roots(path: Path | None) -> list[x509.Certificate]:
-    source = path or current_places().pki / "root.pem"
-    if path is None and not source.exists():
-        raise CloisterError(
-            "this host has no root of trust of its own: name one with --root, or run 'cloister setup'"
-        )
+    if path is None:
+        try:
+            return list(trusted_roots(current_places().pki, datetime.now(UTC)))
+        except TrustMissingError:
+            raise CloisterError(
+                "this host has no root of trust of its own: name one with --root, or run 'cloister setup'"
+            ) from None
     try:
-        with source.open("rb") as file:
+        with path.open("rb") as file:
             return x509.load_pem_x509_certificates(file.read(_MAX_TEXT))
     except OSError as error:
-        raise CloisterError(f"the root certificate '{source}' cannot be read: {error.strerror}") from error
+        raise CloisterError(f"the root certificate '{path}' cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise CloisterError(f"'{source}' does not hold certificates in PEM form") from error
+        raise CloisterError(f"'{path}' does not hold certificates in PEM form") from error
 
 
 def _as_json(content: Document) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Everything here speaks of a verified document; there is no way to have a Recipie
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,8 @@ LOGGED_PCRS = (0, 1, 2, 3, 4, 8)  # those that CloudTrail records
 class Trust:
     """Which roots may stand behind a document, and how old it may be."""
 
-    roots: Sequence[x509.Certificate]
+    roots: Callable[[datetime], Sequence[x509.Certificate]]
+    """Asked at each document, so that a root that was replaced is known at once."""
     max_age: timedelta = timedelta(seconds=300)
 
 
@@ -52,7 +53,7 @@ class Recipient:
             )
         expect = Expected(pcrs=None, any_pcrs=True, allow_debug=True, max_age=trust.max_age)
         try:
-            document = verify(blob, roots=trust.roots, now=now, expect=expect)
+            document = verify(blob, roots=trust.roots(now), now=now, expect=expect)
         except VerificationError as error:
             raise Fault("ValidationException", f"The attestation document is not valid: {error}") from error
         spki = document.public_key

@@ -21,6 +21,10 @@ class TrustError(CloisterError):
     """The root of trust cannot be used as it is."""
 
 
+class TrustMissingError(TrustError):
+    """There is no root of trust here yet."""
+
+
 def make_directory(directory: Path) -> None:
     """Make a directory that its owner alone can enter."""
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +57,14 @@ def write(path: Path, content: bytes) -> None:
         os.close(descriptor)
     os.replace(scratch, path)  # noqa: PTH105 -- as above
     _sync_directory(path.parent)
+
+
+def save_text(path: Path, content: bytes) -> None:
+    """Write a file of the user's, whole and for its owner alone; raise TrustError."""
+    try:
+        write(path, content)
+    except OSError as error:
+        raise TrustError(f"'{path}' cannot be written: {error.strerror}") from error
 
 
 def remove(path: Path) -> None:

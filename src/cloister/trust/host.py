@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def check_role_arn(role_arn: str) -> None:
     """Refuse what does not look like an IAM role's ARN; raise TrustError."""
     if not _ROLE_ARN.fullmatch(role_arn):
         raise TrustError(f"'{role_arn}' is not a role ARN such as arn:aws:iam::123456789012:role/name")
+
+
+def new_instance_id() -> str:
+    """Make an instance id that nobody else has."""
+    return f"i-{secrets.token_hex(9)[:17]}"
 
 
 def read_host(directory: Path) -> Host | None:

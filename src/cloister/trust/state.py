@@ -5,43 +5,22 @@ file is written whole or not at all and each key lies in one file with its certi
 nothing torn: what is missing or unusable is issued again, except the root once its certificate is out.
 """
 
-import secrets
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.nsm import DOCUMENT_MAPS, Credentials
-from cloister.pki import (
-    Authority,
-    issue_instance,
-    issue_leaf,
-    issue_regional,
-    issue_root,
-    issue_zonal,
-    local_name,
-)
-from cloister.trust.files import TrustError, locked, make_directory, read, reporting, write
+from cloister.pki import issue_leaf
+from cloister.trust.files import TrustError, TrustMissingError, locked, reporting
+from cloister.trust.homes import InFile, make_root
 from cloister.trust.host import Host, read_host, write_host
-
-# An authority is renewed while it still outlives everything it may issue.
-_REGIONAL_RESERVE = timedelta(days=6)
-_ZONAL_RESERVE = timedelta(days=1)
-_INSTANCE_RESERVE = timedelta(hours=3)
-
-
-class TrustMissingError(TrustError):
-    """There is no root of trust here yet."""
+from cloister.trust.keyed import read_keyed
+from cloister.trust.lifecycle import establish, region_of
+from cloister.trust.renewal import new_key, renew, root_entry
+from cloister.trust.roots import read_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +48,12 @@ class Trust:
         Authorities that have run out, or are about to, are renewed first.
         """
         with reporting(self.directory), locked(self.directory):
-            chain = _renew(self, now)
+            root = read_root(self.directory)  # which may have been replaced since this was opened
+            chain = renew(self.directory, root, region=self.region, instance_id=self.instance_id, now=now)
         instance = chain[-1]
-        key = _new_key()
+        key = new_key()
         leaf = issue_leaf(instance, key.public_key(), module_id=module_id, region=self.region, now=now)
-        issuers = (self.root_certificate, *(authority.certificate for authority in chain))
+        issuers = (root, *(authority.certificate for authority in chain))
         return Credentials(
             key=key,
             certificate=leaf.public_bytes(Encoding.DER),
@@ -87,194 +67,55 @@ def initialise(
 ) -> Trust:
     """Make the root of trust or complete it; an existing root and identity stay; raise TrustError."""
     host = Host(region, instance_id, role_arn)
-    host.check()
-    with reporting(directory):
-        make_directory(directory)
-        with locked(directory):
-            if read_host(directory) is None:
-                write_host(directory, host)
-            _complete_root(directory, now)
-            trust = open_trust(directory)
-            _renew(trust, now)
-    return trust
+    establish(directory, host, lambda: make_root(InFile(), region=region, now=now), now)
+    return open_trust(directory)
 
 
 def open_trust(directory: Path) -> Trust:
     """Open the root of trust; raise TrustMissingError when none can be used, else TrustError."""
     with reporting(directory):
         host = read_host(directory)
-        pem = read(directory / "root.pem")
-    if pem is None or host is None:
+        root = read_root(directory)
+    if host is None:
         raise TrustMissingError(f"there is no root of trust in {directory}: run 'cloister setup'")
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
-        raise TrustMissingError(f"{directory / 'root.pem'} is damaged: run 'cloister setup'") from error
     return Trust(
-        directory, host.region, host.instance_id, host.role_arn, certificate, document_map=host.document_map
+        directory, host.region, host.instance_id, host.role_arn, root, document_map=host.document_map
     )
 
 
 def set_host(
     directory: Path,
     *,
+    region: str | None = None,
     instance_id: str | None = None,
     role_arn: str | None = None,
     no_role: bool = False,
     document_map: str | None = None,
 ) -> Trust:
-    """Change the identity that enclaves started from now on carry; None leaves a part as it is."""
-    trust = open_trust(directory)
-    host = Host(trust.region, trust.instance_id, None if no_role else trust.role_arn, trust.document_map)
-    wishes = {"instance_id": instance_id, "role_arn": role_arn, "document_map": document_map}
-    host = replace(host, **{name: wish for name, wish in wishes.items() if wish is not None})
-    host.check()
-    with reporting(directory), locked(directory):
-        write_host(directory, host)
+    """Change the identity that enclaves started from now on carry; None leaves a part as it is.
+
+    Raises TrustError also for a region that nothing here can issue certificates for.
+    """
+    with reporting(directory):
+        trust = open_trust(directory)
+        with locked(directory):
+            host = read_host(directory) or Host(trust.region, trust.instance_id)
+            wishes = {
+                "region": region,
+                "instance_id": instance_id,
+                "role_arn": role_arn,
+                "document_map": document_map,
+            }
+            host = replace(host, **{name: wish for name, wish in wishes.items() if wish is not None})
+            if no_role:
+                host = replace(host, role_arn=None)
+            host.check()
+            if host.region != trust.region and root_entry(directory, trust.root_certificate) is None:
+                served = {region_of(entry.certificate) for entry in read_keyed(directory / "regional.pem")}
+                if host.region not in served:
+                    raise TrustError(
+                        f"the root's key is elsewhere, and this host's regional authorities are for "
+                        f"{', '.join(sorted(served)) or 'no region'}: none can serve {host.region}"
+                    )
+            write_host(directory, host)
     return open_trust(directory)
-
-
-def _complete_root(directory: Path, now: datetime) -> None:
-    """Make the root unless there is one; its certificate's own file follows from the file with the key."""
-    public = read(directory / "root.pem")
-    root = _read_authority(directory / "root.key")
-    if root is None and public is not None:
-        key_file_present = (directory / "root.key").exists()
-        if key_file_present or not _is_certificate(public):
-            name = "root.key" if key_file_present else "root.pem"
-            raise TrustError(
-                f"{directory / name} is damaged: restore it, or move {directory} away for a new root"
-            )
-        return  # a root whose key is kept elsewhere
-    if root is None:
-        key = _new_key()
-        root = Authority(key, issue_root(key, serial=secrets.randbits(128) | 1, now=now))
-        _write_authority(directory / "root.key", root)
-    pem = root.certificate.public_bytes(Encoding.PEM)
-    if public != pem:
-        write(directory / "root.pem", pem)
-
-
-def _renew(trust: Trust, now: datetime) -> tuple[Authority, Authority, Authority]:
-    """Return regional, zonal and instance authority, issued again where missing, unusable or running out."""
-    root = trust.root_certificate
-    if not root.not_valid_before_utc <= now <= root.not_valid_after_utc:
-        raise TrustError(
-            f"this host's clock says {now}, and its local root is valid from {root.not_valid_before_utc} "
-            f"to {root.not_valid_after_utc}"
-        )
-    regional = _regional(trust, now)
-    zonal = _zonal(trust, regional, now)
-    return regional, zonal, _instance(trust, zonal, now)
-
-
-def _regional(trust: Trust, now: datetime) -> Authority:
-    path, name = trust.directory / "regional.pem", local_name(trust.region)
-    current = _current(path, trust.root_certificate, name, now + _REGIONAL_RESERVE, now)
-    if current is not None:
-        return current
-    root = _read_authority(trust.directory / "root.key")
-    if root is None or root.certificate != trust.root_certificate:
-        raise TrustError(
-            f"the regional authority has run out, and {trust.directory / 'root.key'} cannot issue another"
-        )
-    key = _new_key()
-    certificate = issue_regional(
-        root,
-        key.public_key(),
-        label=secrets.token_hex(8),
-        region=trust.region,
-        serial=secrets.randbits(128) | 1,
-        crl_id=secrets.token_bytes(16),
-        now=now,
-    )
-    return _write_authority(path, Authority(key, certificate))
-
-
-def _zonal(trust: Trust, regional: Authority, now: datetime) -> Authority:
-    path, name = trust.directory / "zonal.pem", local_name("zonal", trust.region)
-    current = _current(path, regional.certificate, name, now + _ZONAL_RESERVE, now)
-    if current is not None:
-        return current
-    key = _new_key()
-    certificate = issue_zonal(
-        regional,
-        key.public_key(),
-        label=secrets.token_hex(8),
-        region=trust.region,
-        serial=secrets.randbits(128) | 1,
-        crl_id=secrets.token_bytes(16),
-        now=now,
-    )
-    return _write_authority(path, Authority(key, certificate))
-
-
-def _instance(trust: Trust, zonal: Authority, now: datetime) -> Authority:
-    path, name = trust.directory / "instance.pem", local_name(trust.instance_id, trust.region)
-    current = _current(path, zonal.certificate, name, now + _INSTANCE_RESERVE, now)
-    if current is not None:
-        return current
-    key = _new_key()
-    certificate = issue_instance(
-        zonal,
-        key.public_key(),
-        instance_id=trust.instance_id,
-        region=trust.region,
-        serial=secrets.randbits(158) | 1 << 158,  # 20 bytes, as the genuine ones
-        now=now,
-    )
-    return _write_authority(path, Authority(key, certificate))
-
-
-def _current(
-    path: Path, issuer: x509.Certificate, name: str, until: datetime, now: datetime
-) -> Authority | None:
-    """Return a file's authority if this issuer's, of that name, and valid from now until then."""
-    authority = _read_authority(path)
-    if authority is None:
-        return None
-    certificate = authority.certificate
-    if not certificate.not_valid_before_utc <= now <= until <= certificate.not_valid_after_utc:
-        return None
-    (common_name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME) or (None,)
-    if common_name is None or not f".{common_name.value!s}".endswith(f".{name}"):
-        return None
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
-        return None
-    return authority
-
-
-def _new_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP384R1())
-
-
-def _write_authority(path: Path, authority: Authority) -> Authority:
-    """Write key and certificate as one file, so that they can never disagree."""
-    key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write(path, key + authority.certificate.public_bytes(Encoding.PEM))
-    return authority
-
-
-def _read_authority(path: Path) -> Authority | None:
-    """Read key and certificate; None when there are none, or none that belong together."""
-    pem = read(path)
-    if pem is None:
-        return None
-    try:
-        key = load_pem_private_key(pem, password=None)
-        certificate = x509.load_pem_x509_certificate(pem)
-    except (ValueError, TypeError):
-        return None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        return None
-    return Authority(key, certificate)
-
-
-def _is_certificate(pem: bytes) -> bool:
-    try:
-        x509.load_pem_x509_certificate(pem)
-    except ValueError:
-        return False
-    return True
