@@ -142,7 +142,7 @@ def span(length: timedelta) -> str:
     if seconds == 0:
         return f"{length / timedelta(milliseconds=1):.0f} ms"
     parts: list[str] = []
-    for unit, size in (("years", 31_557_600), ("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+    for unit, size in (("y", 31_557_600), ("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         if seconds >= size or parts:
             parts.append(f"{seconds // size} {unit}")
             seconds %= size
