@@ -23,7 +23,7 @@ VERBS = {
     "wait": "wait for an enclave's end and exit with its program's status",
     "stop": "end enclaves",
     "top": "processor and memory use of each enclave, live",
-    "attestation": "attestation documents: verify",
+    "attestation": "attestation documents: ask an enclave for one, verify, show, compare",
     "inspect": "how well a running enclave is kept apart, measured from /proc",
     "kms": "the key service: serve it, read its decisions",
     "explain": "nitro-cli's error codes: what they mean, and what to do about them on this host",

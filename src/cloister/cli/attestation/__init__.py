@@ -4,7 +4,7 @@ import argparse
 from types import ModuleType
 from typing import Final
 
-from cloister.cli.attestation import diff, show, verify
+from cloister.cli.attestation import diff, request, show, verify
 
 HELP = """Attestation documents: what an enclave says of itself, signed.
 
@@ -13,7 +13,7 @@ HELP = """Attestation documents: what an enclave says of itself, signed.
   cloister attestation show DOC                             read one without believing it
   cloister attestation diff DOC DOC                         how two differ"""
 
-_VERBS: Final[dict[str, ModuleType]] = {"verify": verify, "show": show, "diff": diff}
+_VERBS: Final[dict[str, ModuleType]] = {"verify": verify, "show": show, "diff": diff, "request": request}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
