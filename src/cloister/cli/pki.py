@@ -195,7 +195,8 @@ def _check_home(args: argparse.Namespace, directory: Path, now: datetime) -> Non
         option = f"--offline {args.offline}" if wish == "offline" else f"--key '{wish}'"
         raise CloisterError(
             f"this host has a root already, {fingerprint(have.trust.root_certificate)[:16]}..., "
-            f"and its key is {where}: 'cloister pki rotate {option}' replaces it, 'take-offline' carries its key away"
+            f"and its key is {where}: 'cloister pki rotate {option}' replaces it, "
+            "'cloister pki take-offline' carries its key away"
         )
 
 
