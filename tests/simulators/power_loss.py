@@ -1,8 +1,8 @@
 """Lose power, or be killed, before each change that a command makes to files, one child a change.
 
-``python power_loss.py SCENARIO DIRECTORY KIND...`` prepares a root of trust, forks a child for the first change, the
-second and so on, each on its own copy, and prints how many there were. Killed, everything done so far stays
-and a write is cut in half; without power, what was not synced is gone too: content, renames and removals.
+``python power_loss.py SCENARIO DIRECTORY KIND...`` prepares a root of trust, forks a child for the first
+change, the second and so on, each on its own copy, and prints how many there were. Killed, all done so far
+stays and a write is cut in half; without power, what was not synced is gone too: content, renames, removals.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""SoftHSM, a PKCS#11 token in files: the distribution's packages, unpacked, with a token of the test's own."""
+"""SoftHSM, a PKCS#11 token in files: the distribution's packages, unpacked, with one token."""
 
 import os
 import subprocess

@@ -69,11 +69,11 @@ def test_any_cut_leaves_a_usable_root_of_trust(name: str, tmp_path: Path) -> Non
             keys = [pki / "root.key", place / "usb.key"]
             if not before.key_here and name != "import bundle":
                 assert load_root(keys[1], None).certificate == before.trust.root_certificate
-        try:
+        if name == "take-offline" and not (pki / "root.key").exists():  # the cut came after all that counts
+            with pytest.raises(TrustError, match="not on this host"):
+                act(place)
+        else:
             act(place)
-        except TrustError as error:  # the cut came after the last change that counts
-            assert name == "take-offline"
-            assert "not on this host" in str(error)
         issues_and_verifies(pki)
         assert (pki / "root.key").exists() == (name not in OFFLINE_AFTERWARDS)
         assert not list(pki.glob(".*.new"))
