@@ -15,7 +15,7 @@ HELP = """Who this host is: what its enclaves' registers, certificates and docum
   cloister host set --no-role    PCR3 is zero again
   cloister host set --document-map definite    documents as AWS wrote them until June 2025
 
-Enclaves that run keep the identity they started with.
+Enclaves that run keep the role, instance and encoding they started with.
 """
 
 

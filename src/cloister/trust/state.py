@@ -45,14 +45,17 @@ class Trust:
     def enclave_credentials(self, module_id: str, now: datetime) -> Credentials:
         """Issue a signing key and certificate for an enclave, good for 3 hours; raise TrustError.
 
+        Root and region are the host's of now, the instance is that of this Trust, as PCR4 is.
         Authorities that have run out, or are about to, are renewed first.
         """
         with reporting(self.directory), locked(self.directory):
-            root = read_root(self.directory)  # which may have been replaced since this was opened
-            chain = renew(self.directory, root, region=self.region, instance_id=self.instance_id, now=now)
+            root = read_root(self.directory)  # it may have been replaced since this was opened
+            host = read_host(self.directory)
+            region = host.region if host is not None else self.region
+            chain = renew(self.directory, root, region=region, instance_id=self.instance_id, now=now)
         instance = chain[-1]
         key = new_key()
-        leaf = issue_leaf(instance, key.public_key(), module_id=module_id, region=self.region, now=now)
+        leaf = issue_leaf(instance, key.public_key(), module_id=module_id, region=region, now=now)
         issuers = (root, *(authority.certificate for authority in chain))
         return Credentials(
             key=key,

@@ -248,11 +248,8 @@ def _session(where: TokenUri, ask: Pin, *, writing: bool) -> Iterator["pkcs11.Se
     except (RuntimeError, OSError) as error:  # PKCS11Error is a RuntimeError, and so is a failing dlopen
         if isinstance(error, TrustError):
             raise
-        what = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__).lower()
-        detail = f" ({error})" if str(error) else ""
-        raise TrustError(
-            f"the token '{where.token or where.serial}' cannot be used: {what}{detail}"
-        ) from None
+        what = str(error) or re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__).lower()
+        raise TrustError(f"the token '{where.token or where.serial}' cannot be used: {what}") from None
 
 
 def _attributes(text: str, separator: str, known: frozenset[str]) -> dict[str, str]:
