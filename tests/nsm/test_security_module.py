@@ -124,7 +124,7 @@ def test_registers_are_extended_and_locked(module: SecurityModule) -> None:
 
 def test_registers_that_do_not_exist(module: SecurityModule) -> None:
     """Number 32 and above, and ranges beyond the bank, are InvalidIndex."""
-    for request in (DescribePcr(32), ExtendPcr(32, b""), LockPcr(65536), LockPcrs(33)):
+    for request in (DescribePcr(32), ExtendPcr(32, b""), LockPcr(65535), LockPcrs(33)):
         assert ask(module, request) == Refusal(ErrorCode.INVALID_INDEX)
 
 

@@ -5,18 +5,10 @@ file is written whole or not at all and each key lies in one file with its certi
 nothing torn: what is missing or unusable is issued again, except the root once its certificate is out.
 """
 
-import fcntl
-import json
-import os
-import re
 import secrets
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -29,12 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from cloister.errors import CloisterError
-from cloister.nsm import Credentials
+from cloister.nsm import DOCUMENT_MAPS, Credentials
 from cloister.pki import (
     Authority,
-    check_instance_id,
-    check_region,
     issue_instance,
     issue_leaf,
     issue_regional,
@@ -42,20 +31,13 @@ from cloister.pki import (
     issue_zonal,
     local_name,
 )
-
-LOCK_TIMEOUT = 10.0  # seconds; the lock is held for milliseconds
-MAX_FILE = 65536  # bytes
+from cloister.trust.files import TrustError, locked, make_directory, read, reporting, write
+from cloister.trust.host import Host, read_host, write_host
 
 # An authority is renewed while it still outlives everything it may issue.
 _REGIONAL_RESERVE = timedelta(days=6)
 _ZONAL_RESERVE = timedelta(days=1)
 _INSTANCE_RESERVE = timedelta(hours=3)
-
-_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
-
-
-class TrustError(CloisterError):
-    """The root of trust cannot be used as it is."""
 
 
 class TrustMissingError(TrustError):
@@ -73,6 +55,8 @@ class Trust:
     role_arn: str | None
     """What PCR3 is made of, if the host has a role."""
     root_certificate: x509.Certificate
+    document_map: str = DOCUMENT_MAPS[0]
+    """The form of payload maps: ``indefinite``, as AWS since June 2025, or ``definite``, as before."""
 
     @property
     def root_pem_path(self) -> Path:
@@ -84,7 +68,7 @@ class Trust:
 
         Authorities that have run out, or are about to, are renewed first.
         """
-        with _reporting(self.directory), _locked(self.directory):
+        with reporting(self.directory), locked(self.directory):
             chain = _renew(self, now)
         instance = chain[-1]
         key = _new_key()
@@ -102,13 +86,13 @@ def initialise(
     directory: Path, *, region: str, instance_id: str, now: datetime, role_arn: str | None = None
 ) -> Trust:
     """Make the root of trust or complete it; an existing root and identity stay; raise TrustError."""
-    _check_host(region, instance_id, role_arn)
-    with _reporting(directory):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
-        with _locked(directory):
-            if _read_host(directory) is None:
-                _write_host(directory, region, instance_id, role_arn)
+    host = Host(region, instance_id, role_arn)
+    host.check()
+    with reporting(directory):
+        make_directory(directory)
+        with locked(directory):
+            if read_host(directory) is None:
+                write_host(directory, host)
             _complete_root(directory, now)
             trust = open_trust(directory)
             _renew(trust, now)
@@ -117,39 +101,42 @@ def initialise(
 
 def open_trust(directory: Path) -> Trust:
     """Open the root of trust; raise TrustMissingError when none can be used, else TrustError."""
-    with _reporting(directory):
-        host = _read_host(directory)
-        pem = _read(directory / "root.pem")
+    with reporting(directory):
+        host = read_host(directory)
+        pem = read(directory / "root.pem")
     if pem is None or host is None:
         raise TrustMissingError(f"there is no root of trust in {directory}: run 'cloister setup'")
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError as error:
         raise TrustMissingError(f"{directory / 'root.pem'} is damaged: run 'cloister setup'") from error
-    return Trust(directory, host["region"], host["instance_id"], host["role_arn"], certificate)
+    return Trust(
+        directory, host.region, host.instance_id, host.role_arn, certificate, document_map=host.document_map
+    )
 
 
-def set_host(directory: Path, *, instance_id: str | None = None, role_arn: str | None = None) -> Trust:
+def set_host(
+    directory: Path,
+    *,
+    instance_id: str | None = None,
+    role_arn: str | None = None,
+    no_role: bool = False,
+    document_map: str | None = None,
+) -> Trust:
     """Change the identity that enclaves started from now on carry; None leaves a part as it is."""
     trust = open_trust(directory)
-    instance_id = instance_id or trust.instance_id
-    role_arn = role_arn or trust.role_arn
-    _check_host(trust.region, instance_id, role_arn)
-    with _reporting(directory), _locked(directory):
-        _write_host(directory, trust.region, instance_id, role_arn)
+    host = Host(trust.region, trust.instance_id, None if no_role else trust.role_arn, trust.document_map)
+    wishes = {"instance_id": instance_id, "role_arn": role_arn, "document_map": document_map}
+    host = replace(host, **{name: wish for name, wish in wishes.items() if wish is not None})
+    host.check()
+    with reporting(directory), locked(directory):
+        write_host(directory, host)
     return open_trust(directory)
-
-
-def _check_host(region: str, instance_id: str, role_arn: str | None) -> None:
-    check_region(region)
-    check_instance_id(instance_id)
-    if role_arn is not None and not _ROLE_ARN.fullmatch(role_arn):
-        raise TrustError(f"'{role_arn}' is not a role ARN such as arn:aws:iam::123456789012:role/name")
 
 
 def _complete_root(directory: Path, now: datetime) -> None:
     """Make the root unless there is one; its certificate's own file follows from the file with the key."""
-    public = _read(directory / "root.pem")
+    public = read(directory / "root.pem")
     root = _read_authority(directory / "root.key")
     if root is None and public is not None:
         key_file_present = (directory / "root.key").exists()
@@ -165,7 +152,7 @@ def _complete_root(directory: Path, now: datetime) -> None:
         _write_authority(directory / "root.key", root)
     pem = root.certificate.public_bytes(Encoding.PEM)
     if public != pem:
-        _write(directory / "root.pem", pem)
+        write(directory / "root.pem", pem)
 
 
 def _renew(trust: Trust, now: datetime) -> tuple[Authority, Authority, Authority]:
@@ -266,13 +253,13 @@ def _new_key() -> ec.EllipticCurvePrivateKey:
 def _write_authority(path: Path, authority: Authority) -> Authority:
     """Write key and certificate as one file, so that they can never disagree."""
     key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write(path, key + authority.certificate.public_bytes(Encoding.PEM))
+    write(path, key + authority.certificate.public_bytes(Encoding.PEM))
     return authority
 
 
 def _read_authority(path: Path) -> Authority | None:
     """Read key and certificate; None when there are none, or none that belong together."""
-    pem = _read(path)
+    pem = read(path)
     if pem is None:
         return None
     try:
@@ -291,77 +278,3 @@ def _is_certificate(pem: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _read_host(directory: Path) -> dict[str, Any] | None:
-    """Read the host's identity; None when there is none that makes sense."""
-    content = _read(directory / "host.json")
-    try:
-        host = json.loads(content or b"")
-        _check_host(host["region"], host["instance_id"], host["role_arn"])
-    except (ValueError, TypeError, KeyError, CloisterError):
-        return None
-    return dict(host)
-
-
-def _write_host(directory: Path, region: str, instance_id: str, role_arn: str | None) -> None:
-    host = {"region": region, "instance_id": instance_id, "role_arn": role_arn}
-    _write(directory / "host.json", (json.dumps(host, indent=2) + "\n").encode())
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE)
-    except FileNotFoundError:
-        return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Put a file in place whole, for its owner alone; called under the lock, so one scratch name will do."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep other processes of this host out; raise TrustError when one of them does not let go."""
-    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TrustError(
-                        f"another process has held {directory / '.lock'} for {LOCK_TIMEOUT} s"
-                    ) from None
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _reporting(directory: Path) -> Iterator[None]:
-    """Turn the file system's complaints into ours."""
-    try:
-        yield
-    except OSError as error:
-        name = error.filename or directory
-        raise TrustError(
-            f"the root of trust in {directory} is out of reach: {name}: {error.strerror}"
-        ) from error
