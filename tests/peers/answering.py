@@ -1,4 +1,4 @@
-"""``python -m peers.answering NAME``: one of the verifiers as ``corpus/attestation/run.py --lines`` asks it."""
+"""``python -m peers.answering NAME``: a verifier, as ``corpus/attestation/run.py --lines`` asks it."""
 
 import base64
 import json
@@ -18,9 +18,7 @@ def answer(verifier: Verifier, case: dict[str, Any]) -> dict[str, Any]:
     """Return the runner's answer; what is expected of a document's content none of them can be told."""
     document = base64.b64decode(case["document_base64"])
     try:
-        verdict = verifier.judge(
-            document, root=Path(case["root"]), at=datetime.fromisoformat(case["time"])
-        )
+        verdict = verifier.judge(document, root=Path(case["root"]), at=datetime.fromisoformat(case["time"]))
     except subprocess.TimeoutExpired as error:
         return {"crash": f"no answer within {error.timeout:.0f} s"}
     if verdict.crashed:

@@ -1,4 +1,4 @@
-"""Ask Evervault's library about the connection certificate (DER) on standard input, in a process of its own."""
+"""Ask Evervault's library about the certificate (DER) on standard input, in a process of its own."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Other people's verifiers behind one question: this document, this root, this time?
+"""Other people's verifiers behind one question: a document, a root, a time.
 
 Each is asked in a process of its own, so that one that crashes or hangs is an answer too.
 """
@@ -95,7 +95,7 @@ class OpensslVerifier:
 
 @dataclass(frozen=True, slots=True)
 class EvervaultVerifier:
-    """Evervault's library; AWS's root is compiled into it, and it judges by the clock, which is set for it."""
+    """Evervault's library; AWS's root is compiled into it, and it judges by a clock that is set for it."""
 
     clock: Path
     package: Path | None = None
@@ -107,7 +107,7 @@ class EvervaultVerifier:
         """The installed version."""
         return version(EVERVAULT)
 
-    def judge(self, document: bytes, *, root: Path | None = None, at: datetime) -> Verdict:
+    def judge(self, document: bytes, *, at: datetime) -> Verdict:
         """Ask it about a connection to the enclave: it wants a certificate that carries the document.
 
         Accepted means that chain and signature held, whether or not the document is about that certificate.
@@ -118,14 +118,14 @@ class EvervaultVerifier:
             "TZ": "UTC",
             "PYTHONPATH": str(self.package or ""),
         }
-        words = [sys.executable, HERE / "evervault.py"]
+        words: list[str | Path] = [sys.executable, HERE / "evervault.py"]
         said = _read(_ask(words, connection_certificate(document), environment))
         held = said.reason.endswith(IDENTITY)
         return Verdict(said.accepted or held, said.reason, crashed=said.crashed)
 
 
 def connection_certificate(document: bytes) -> bytes:
-    """Return a TLS certificate, DER, with the document in a name, for the key in its user_data if it holds one.
+    """Return a TLS certificate, DER, with the document in a name; its key is user_data if that is a key.
 
     Nobody looks at the certificate's own signature.
     """
