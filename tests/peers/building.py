@@ -162,4 +162,6 @@ def _only_builder(home: Path, progress: Progress) -> Iterator[None]:
     with (home / ".lock").open("w") as lock:
         progress(None, "waiting for another build to end")
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in home.glob(".making-*"):  # by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
         yield

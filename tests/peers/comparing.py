@@ -41,15 +41,17 @@ INTRODUCTION = """\
 What some verifiers of attestation documents say about the documents of `corpus/attestation`, each of which is
 wrong in one way or, to be fair, in none. Each verifier was told a document, a root and a time.
 One may accept more than another for good reasons: it leaves a check to its caller, or to another step.
+The script around `openssl` looks at the envelope, the header, the chain, the leaf's curve and the signature, and
+at no other field of a document.
 
 | Verifier | Version | Time |
 |---|---|---|
 {rows}
 
-Not here: `evervault-attestation-bindings`, whose root is AWS's and cannot be exchanged for the corpus's; and the
+Not here: `evervault-attestation-bindings`, whose root is AWS's and cannot be exchanged here; and the
 corpus's level `expectations`, since only Cloister's verifier is told which PCRs, nonce and age to expect.
 
-Corpus {corpus}. Written by `make peers`, then `PYTHONPATH=tests .venv/bin/python -m peers.comparing` (minutes).
+Corpus {corpus}. Written by `make peers`, then `PYTHONPATH=tests .venv/bin/python -m peers.comparing`.
 """
 
 Finding = Mapping[str, Any]
