@@ -41,8 +41,8 @@ INTRODUCTION = """\
 What some verifiers of attestation documents say about the documents of `corpus/attestation`, each of which is
 wrong in one way or, to be fair, in none. Each verifier was told a document, a root and a time.
 One may accept more than another for good reasons: it leaves a check to its caller, or to another step.
-The script around `openssl` looks at the envelope, the header, the chain, the leaf's curve and the signature, and
-at no other field of a document.
+The script around `openssl` looks at the envelope, the header, the chain, the leaf's curve and the signature,
+and at no other field of a document.
 
 | Verifier | Version | Time |
 |---|---|---|
