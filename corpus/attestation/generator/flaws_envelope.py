@@ -1,0 +1,245 @@
+"""Wrong as an envelope: size, CBOR, and the four parts of a COSE_Sign1 (RFC 9052, section 4.2)."""
+
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from corpus.attestation.generator.cases import Case, Change, flaw, having
+from corpus.attestation.generator.certificates import BASIC_CONSTRAINTS, TRUE, Extension, public_key_info
+from corpus.attestation.generator.draft import Draft, Link
+from corpus.attestation.generator.encodings import SEQUENCE, Raw, cbor, chunked, der, head, integer
+from corpus.attestation.generator.keys import digest, key
+
+
+def envelope(change: Callable[[bytes], bytes]) -> Change:
+    """Change the finished document's bytes."""
+    return having(envelope=change)
+
+
+def part(index: int, change: Callable[[Any], Any]) -> Change:
+    """Change how one of the four parts is written."""
+
+    def items(parts: list[Any]) -> list[Any]:
+        return [change(value) if place == index else value for place, value in enumerate(parts)]
+
+    return having(items=items)
+
+
+def authorities(count: int) -> Change:
+    """Put further authorities between instance and leaf, every pathLen as large as it must be."""
+
+    def change(draft: Draft) -> None:
+        names = ["root", "regional", "zonal", "instance", *(f"sub{index}" for index in range(count - 4))]
+        for index, name in enumerate(names[4:], 4):
+            before = draft.chain[names[index - 1]]
+            own = key(name)
+            parts = replace(
+                draft.chain["instance"].certificate,
+                issuer=before.certificate.subject,
+                serial=integer(int.from_bytes(digest(f"serial/{name}", 15), "big")),
+                public_key=public_key_info(own),
+            )
+            for identifier in ("551d0e", "551d23"):
+                parts = parts.without(bytes.fromhex(identifier))
+            draft.chain[name] = Link(parts, own, names[index - 1])
+        for index, name in enumerate(names[1:], 1):
+            value = der(SEQUENCE, TRUE, integer(count - 1 - index))
+            link = draft.chain[name]
+            link.certificate = link.certificate.with_extension(Extension(BASIC_CONSTRAINTS, TRUE, value))
+        leaf = draft.chain.pop("leaf")
+        last = draft.chain[names[-1]]
+        leaf.certificate = replace(leaf.certificate, issuer=last.certificate.subject)
+        draft.chain["leaf"] = Link(leaf.certificate, leaf.key, names[-1])
+        draft.bundle = list(names)
+
+    return change
+
+
+def several_signers(parts: list[Any]) -> list[Any]:
+    """Write the parts as a COSE_Sign with one signer (RFC 9052, section 4.1)."""
+    protected, unprotected, payload, signature = parts
+    return [protected, unprotected, payload, [[protected, unprotected, signature]]]
+
+
+def flaws() -> Iterator[Case]:
+    """Yield the cases."""
+    yield from _whole()
+    yield from _around()
+    yield from _array()
+    yield from _parts()
+
+
+def _whole() -> Iterator[Case]:
+    aws, cose = "AWS attestation_process 3.1", "RFC 9052 4.2"
+    yield flaw("empty-file", "there is no byte at all", cose, "size", envelope(lambda _: b""))
+    yield flaw(
+        "larger-than-16-kib",
+        "a bundle of 22 authorities, each in order, makes the document larger than 16384 bytes",
+        f"{aws}: payload of 1 to 16384 bytes",
+        "size",
+        authorities(22),
+        mended=authorities(6),
+    )
+    yield flaw("truncated", "the last byte is missing", cose, "envelope", envelope(lambda d: d[:-1]))
+    yield flaw(
+        "trailing-byte",
+        "a zero byte follows the envelope",
+        "RFC 8949 5.3.1",
+        "envelope",
+        envelope(lambda d: d + b"\x00"),
+    )
+    yield flaw(
+        "trailing-item",
+        "a second CBOR item, null, follows the envelope",
+        "RFC 8949 5.3.1",
+        "envelope",
+        envelope(lambda d: d + b"\xf6"),
+    )
+    yield flaw(
+        "base64-text",
+        "the file holds base64 text instead of the bytes",
+        cose,
+        "envelope",
+        envelope(base64.b64encode),
+    )
+    yield flaw(
+        "inside-byte-string", "a byte string holds the envelope", cose, "envelope", envelope(lambda d: cbor(d))
+    )
+    yield flaw(
+        "deeply-wrapped",
+        "the envelope stands inside 200 arrays",
+        "RFC 8949 10: depth",
+        "envelope",
+        envelope(lambda d: b"\x81" * 200 + d),
+    )
+
+
+def _around() -> Iterator[Case]:
+    for name, tag, what in (
+        ("tag-mac0", "d1", "tag 17 (COSE_Mac0)"),
+        ("tag-sign", "d862", "tag 98 (COSE_Sign)"),
+        ("tag-encrypt0", "d0", "tag 16 (COSE_Encrypt0)"),
+        ("tag-twice", "d2d2", "tag 18, twice"),
+        ("tag-time", "c1", "tag 1 (a time)"),
+    ):
+        yield flaw(
+            name,
+            f"the envelope has {what} in front",
+            "RFC 9052 2: tag 18 or none",
+            "envelope",
+            envelope(lambda d, tag=tag: bytes.fromhex(tag) + d),  # type: ignore[misc]
+        )
+    for name, tag, what in (
+        ("tag-cwt", "d83dd2", "tags 61 (CWT) and 18"),
+        ("tag-self-described", "d9d9f7", "tag 55799 (self-described CBOR)"),
+        ("tag-18-long", "d812", "tag 18 in a longer form than needed"),
+    ):
+        yield flaw(
+            name,
+            f"the envelope has {what} in front",
+            "decision: tag 18 in its shortest form, or none",
+            "envelope",
+            envelope(lambda d, tag=tag: bytes.fromhex(tag) + d),  # type: ignore[misc]
+            "strictness",
+        )
+
+
+def _array() -> Iterator[Case]:
+    cose = "RFC 9052 4.2"
+    yield flaw("three-parts", "the signature is left out", cose, "envelope", having(items=lambda p: p[:3]))
+    yield flaw("five-parts", "a fifth part, null", cose, "envelope", having(items=lambda p: [*p, None]))
+    yield flaw(
+        "map-of-parts",
+        "the four parts stand in a map instead of an array",
+        cose,
+        "envelope",
+        having(items=lambda p: dict(enumerate(p))),
+    )
+    yield flaw(
+        "several-signers",
+        "a COSE_Sign with one signer instead of a COSE_Sign1",
+        cose,
+        "envelope",
+        having(items=several_signers),
+    )
+    yield flaw(
+        "indefinite-array",
+        "the envelope is an indefinite array",
+        "decision: definite, as every genuine document",
+        "envelope",
+        envelope(lambda d: b"\x9f" + d[1:] + b"\xff"),
+        "strictness",
+    )
+    yield flaw(
+        "long-array-head",
+        "the array's head is longer than needed",
+        "RFC 8949 4.2.1; decision: shortest forms",
+        "envelope",
+        envelope(lambda d: head(4, 4, 1) + d[1:]),
+        "strictness",
+    )
+    yield flaw(
+        "reserved-length",
+        "the array's head has the reserved additional information 28",
+        "RFC 8949 3: not well-formed",
+        "envelope",
+        envelope(lambda d: b"\x9c" + d[1:]),
+    )
+
+
+def _parts() -> Iterator[Case]:
+    cose, strict = "RFC 9052 4.2", "decision: definite strings in their shortest form"
+    wrong_types: tuple[tuple[str, str, int, Callable[[Any], Any]], ...] = (
+        ("protected-as-map", "the protected header is a map, not a byte string", 0, Raw),
+        ("protected-null", "the protected header is null", 0, lambda _: None),
+        ("unprotected-array", "the unprotected header is an empty array", 1, lambda _: []),
+        ("unprotected-null", "the unprotected header is null", 1, lambda _: None),
+        ("unprotected-undefined", "the unprotected header is undefined", 1, lambda _: Raw(b"\xf7")),
+        ("payload-detached", "the payload is null, as if it came by another way", 2, lambda _: None),
+        ("payload-as-map", "the payload is a map, not a byte string that holds one", 2, Raw),
+        ("payload-tagged", "the payload has tag 24 (encoded CBOR)", 2, lambda p: Raw(b"\xd8\x18" + cbor(p))),
+        ("signature-null", "the signature is null", 3, lambda _: None),
+        ("signature-array", "the signature is an array of r and s", 3, lambda s: [s[:48], s[48:]]),
+    )
+    for name, wrong, index, change in wrong_types:
+        yield flaw(name, wrong, cose, "envelope", part(index, change))
+    yield flaw(
+        "payload-beyond-end",
+        "the payload's head promises 2^64 - 1 bytes",
+        "RFC 8949 3: not well-formed",
+        "envelope",
+        part(2, lambda p: Raw(head(2, (1 << 64) - 1) + p)),
+    )
+    yield flaw(
+        "unprotected-deep",
+        "the unprotected header nests 500 arrays",
+        "RFC 8949 10: depth; AWS attestation_process 3.1: empty",
+        "envelope",
+        having(unprotected={99: Raw(b"\x81" * 500 + b"\x80")}),
+    )
+    yield flaw(
+        "unprotected-indefinite",
+        "the empty unprotected header is an indefinite map",
+        "decision: a0, as every genuine document; it is not signed",
+        "envelope",
+        having(unprotected=Raw(b"\xbf\xff")),
+        "strictness",
+    )
+    for name, index in (("protected", 0), ("payload", 2), ("signature", 3)):
+        yield flaw(
+            f"{name}-indefinite",
+            f"the {name} is an indefinite byte string of two chunks",
+            strict,
+            "envelope",
+            part(index, lambda value: chunked(2, value)),
+            "strictness",
+        )
+    yield flaw(
+        "payload-long-head",
+        "the length of the payload takes 4 bytes where 2 suffice",
+        strict,
+        "envelope",
+        part(2, lambda p: Raw(head(2, len(p), 4) + p)),
+        "strictness",
+    )
