@@ -24,7 +24,9 @@ INSTANCE_ID = "i-0c0ffee0c0ffee000"
 MODULE_ID = f"{INSTANCE_ID}-enc{int(ISSUED.timestamp() * 1000) << 16:016x}"
 PROTECTED = bytes.fromhex("a1013822")  # {1: -35}: ES384
 AUTHORITIES = ("root", "regional", "zonal", "instance")
-PCRS = {index: digest(f"pcr/{index}", 48) if index in {0, 1, 2, 3, 4, 8} else bytes(48) for index in range(16)}
+PCRS = {
+    index: digest(f"pcr/{index}", 48) if index in {0, 1, 2, 3, 4, 8} else bytes(48) for index in range(16)
+}
 
 
 @dataclass

@@ -2,14 +2,11 @@
 
 import base64
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from corpus.attestation.generator.cases import Case, Change, flaw, having
-from corpus.attestation.generator.certificates import BASIC_CONSTRAINTS, TRUE, Extension, public_key_info
-from corpus.attestation.generator.draft import Draft, Link
-from corpus.attestation.generator.encodings import SEQUENCE, Raw, cbor, chunked, der, head, integer
-from corpus.attestation.generator.keys import digest, key
+from corpus.attestation.generator.encodings import Raw, cbor, chunked, head
+from corpus.attestation.generator.reissue import authorities
 
 
 def envelope(change: Callable[[bytes], bytes]) -> Change:
@@ -24,36 +21,6 @@ def part(index: int, change: Callable[[Any], Any]) -> Change:
         return [change(value) if place == index else value for place, value in enumerate(parts)]
 
     return having(items=items)
-
-
-def authorities(count: int) -> Change:
-    """Put further authorities between instance and leaf, every pathLen as large as it must be."""
-
-    def change(draft: Draft) -> None:
-        names = ["root", "regional", "zonal", "instance", *(f"sub{index}" for index in range(count - 4))]
-        for index, name in enumerate(names[4:], 4):
-            before = draft.chain[names[index - 1]]
-            own = key(name)
-            parts = replace(
-                draft.chain["instance"].certificate,
-                issuer=before.certificate.subject,
-                serial=integer(int.from_bytes(digest(f"serial/{name}", 15), "big")),
-                public_key=public_key_info(own),
-            )
-            for identifier in ("551d0e", "551d23"):
-                parts = parts.without(bytes.fromhex(identifier))
-            draft.chain[name] = Link(parts, own, names[index - 1])
-        for index, name in enumerate(names[1:], 1):
-            value = der(SEQUENCE, TRUE, integer(count - 1 - index))
-            link = draft.chain[name]
-            link.certificate = link.certificate.with_extension(Extension(BASIC_CONSTRAINTS, TRUE, value))
-        leaf = draft.chain.pop("leaf")
-        last = draft.chain[names[-1]]
-        leaf.certificate = replace(leaf.certificate, issuer=last.certificate.subject)
-        draft.chain["leaf"] = Link(leaf.certificate, leaf.key, names[-1])
-        draft.bundle = list(names)
-
-    return change
 
 
 def several_signers(parts: list[Any]) -> list[Any]:
@@ -104,7 +71,11 @@ def _whole() -> Iterator[Case]:
         envelope(base64.b64encode),
     )
     yield flaw(
-        "inside-byte-string", "a byte string holds the envelope", cose, "envelope", envelope(lambda d: cbor(d))
+        "inside-byte-string",
+        "a byte string holds the envelope",
+        cose,
+        "envelope",
+        envelope(lambda d: cbor(d)),
     )
     yield flaw(
         "deeply-wrapped",

@@ -8,7 +8,7 @@ from corpus.attestation.generator.cases import field as exchanged
 from corpus.attestation.generator.certificates import to_pem
 from corpus.attestation.generator.draft import NULL, PCRS, Draft
 from corpus.attestation.generator.encodings import OCTET_STRING, der
-from corpus.attestation.generator.flaws_chain import padded
+from corpus.attestation.generator.reissue import padded
 
 _STEP = "fields"
 _AWS = "AWS attestation_process 3.2.2"
@@ -47,7 +47,9 @@ def _missing_and_unknown() -> Iterator[Case]:
         having(payload=lambda p: p.replace(b"\x65nonce", b"\x65Nonce")),
         "strictness",
     )
-    yield _wrong("both-banks", "nitrotpm_pcrs", {4: PCRS[4]}, "there are pcrs and nitrotpm_pcrs", "strictness")
+    yield _wrong(
+        "both-banks", "nitrotpm_pcrs", {4: PCRS[4]}, "there are pcrs and nitrotpm_pcrs", "strictness"
+    )
 
 
 def _scalars() -> Iterator[Case]:
@@ -59,7 +61,9 @@ def _scalars() -> Iterator[Case]:
     yield _wrong(
         "module-id-escape", "module_id", "i-\x1b[2J", "module_id holds a terminal's escape code", "strictness"
     )
-    yield _wrong("module-id-zero", "module_id", "i-0\x00evil", "module_id holds a zero character", "strictness")
+    yield _wrong(
+        "module-id-zero", "module_id", "i-0\x00evil", "module_id holds a zero character", "strictness"
+    )
     for name, value, what in (
         ("sha256", "SHA256", "SHA256"),
         ("sha512", "SHA512", "SHA512"),
@@ -80,9 +84,7 @@ def _scalars() -> Iterator[Case]:
         ("true", True, "true"),
     ):
         yield _wrong(f"timestamp-{name}", "timestamp", value, f"the timestamp is {what}")
-    yield _wrong(
-        "timestamp-largest", "timestamp", (1 << 64) - 1, "the timestamp is 2^64 - 1", "strictness"
-    )
+    yield _wrong("timestamp-largest", "timestamp", (1 << 64) - 1, "the timestamp is 2^64 - 1", "strictness")
 
 
 def _bank(**changes: Any) -> dict[Any, Any]:

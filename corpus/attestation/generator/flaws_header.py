@@ -52,7 +52,9 @@ def flaws() -> Iterator[Case]:
 
 
 def _shape() -> Iterator[Case]:
-    yield flaw("header-empty-map", "the protected header names no algorithm", _AWS, "header", _protected("a0"))
+    yield flaw(
+        "header-empty-map", "the protected header names no algorithm", _AWS, "header", _protected("a0")
+    )
     yield flaw("header-no-bytes", "the protected header is empty", _AWS, "header", _protected(""))
     yield flaw(
         "algorithm-unprotected",
@@ -89,7 +91,9 @@ def _shape() -> Iterator[Case]:
         "header",
         _protected("a101382200"),
     )
-    yield flaw("header-array", "the protected header is an array", "RFC 9052 3", "header", _protected("82013822"))
+    yield flaw(
+        "header-array", "the protected header is an array", "RFC 9052 3", "header", _protected("82013822")
+    )
 
 
 def _strict() -> Iterator[Case]:
