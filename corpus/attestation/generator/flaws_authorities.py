@@ -55,7 +55,6 @@ def _issuers() -> Iterator[Case]:
                 f"the {name} certificate's keyUsage lacks keyCertSign",
                 extended(name, KEY_USAGE, der(BIT_STRING, b"\x01\x82")),
             ),
-            ("no-usage", f"the {name} certificate has no keyUsage", dropped(name, KEY_USAGE)),
         ):
             if name in ("instance", "regional") or case in ("not-ca", "may-not-issue"):
                 yield flaw(
@@ -127,9 +126,6 @@ def _leaves() -> Iterator[Case]:
         return der(BIT_STRING, value)
 
     yield flaw(
-        "leaf-is-ca", "the leaf says CA", source, "leaf", extended("leaf", BASIC_CONSTRAINTS, may_issue(None))
-    )
-    yield flaw(
         "leaf-is-ca-and-may-issue",
         "the leaf says CA, pathLen 0, and keyCertSign",
         source,
@@ -149,8 +145,6 @@ def _leaves() -> Iterator[Case]:
     for name, value, wrong in (
         ("leaf-may-issue", b"\x02\x84", "the leaf's keyUsage has keyCertSign, and it is no CA"),
         ("leaf-key-agreement", b"\x03\x08", "the leaf's keyUsage is keyAgreement alone"),
-        ("leaf-non-repudiation", b"\x06\x40", "the leaf's keyUsage is nonRepudiation alone"),
-        ("leaf-crl-sign", b"\x01\x02", "the leaf's keyUsage is cRLSign alone"),
     ):
         yield flaw(name, wrong, source, "leaf", extended("leaf", KEY_USAGE, usage(value), b""))
     yield flaw("leaf-no-usage", "the leaf has no keyUsage", source, "leaf", dropped("leaf", KEY_USAGE))

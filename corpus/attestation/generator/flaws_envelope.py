@@ -42,10 +42,10 @@ def _whole() -> Iterator[Case]:
     yield flaw("empty-file", "there is no byte at all", cose, "size", envelope(lambda _: b""))
     yield flaw(
         "larger-than-16-kib",
-        "a bundle of 22 authorities, each in order, makes the document larger than 16384 bytes",
+        "a bundle of 25 authorities, each in order, makes the document larger than 16384 bytes",
         f"{aws}: payload of 1 to 16384 bytes",
         "size",
-        authorities(22),
+        authorities(25),
         mended=authorities(6),
     )
     yield flaw("truncated", "the last byte is missing", cose, "envelope", envelope(lambda d: d[:-1]))
@@ -55,20 +55,6 @@ def _whole() -> Iterator[Case]:
         "RFC 8949 5.3.1",
         "envelope",
         envelope(lambda d: d + b"\x00"),
-    )
-    yield flaw(
-        "trailing-item",
-        "a second CBOR item, null, follows the envelope",
-        "RFC 8949 5.3.1",
-        "envelope",
-        envelope(lambda d: d + b"\xf6"),
-    )
-    yield flaw(
-        "base64-text",
-        "the file holds base64 text instead of the bytes",
-        cose,
-        "envelope",
-        envelope(base64.b64encode),
     )
     yield flaw(
         "inside-byte-string",
@@ -90,9 +76,7 @@ def _around() -> Iterator[Case]:
     for name, tag, what in (
         ("tag-mac0", "d1", "tag 17 (COSE_Mac0)"),
         ("tag-sign", "d862", "tag 98 (COSE_Sign)"),
-        ("tag-encrypt0", "d0", "tag 16 (COSE_Encrypt0)"),
         ("tag-twice", "d2d2", "tag 18, twice"),
-        ("tag-time", "c1", "tag 1 (a time)"),
     ):
         yield flaw(
             name,
@@ -102,7 +86,6 @@ def _around() -> Iterator[Case]:
             envelope(lambda d, tag=tag: bytes.fromhex(tag) + d),  # type: ignore[misc]
         )
     for name, tag, what in (
-        ("tag-cwt", "d83dd2", "tags 61 (CWT) and 18"),
         ("tag-self-described", "d9d9f7", "tag 55799 (self-described CBOR)"),
         ("tag-18-long", "d812", "tag 18 in a longer form than needed"),
     ):
@@ -118,15 +101,7 @@ def _around() -> Iterator[Case]:
 
 def _array() -> Iterator[Case]:
     cose = "RFC 9052 4.2"
-    yield flaw("three-parts", "the signature is left out", cose, "envelope", having(items=lambda p: p[:3]))
     yield flaw("five-parts", "a fifth part, null", cose, "envelope", having(items=lambda p: [*p, None]))
-    yield flaw(
-        "map-of-parts",
-        "the four parts stand in a map instead of an array",
-        cose,
-        "envelope",
-        having(items=lambda p: dict(enumerate(p))),
-    )
     yield flaw(
         "several-signers",
         "a COSE_Sign with one signer instead of a COSE_Sign1",
@@ -143,14 +118,6 @@ def _array() -> Iterator[Case]:
         "strictness",
     )
     yield flaw(
-        "long-array-head",
-        "the array's head is longer than needed",
-        "RFC 8949 4.2.1; decision: shortest forms",
-        "envelope",
-        envelope(lambda d: head(4, 4, 1) + d[1:]),
-        "strictness",
-    )
-    yield flaw(
         "reserved-length",
         "the array's head has the reserved additional information 28",
         "RFC 8949 3: not well-formed",
@@ -163,14 +130,9 @@ def _parts() -> Iterator[Case]:
     cose, strict = "RFC 9052 4.2", "decision: definite strings in their shortest form"
     wrong_types: tuple[tuple[str, str, int, Callable[[Any], Any]], ...] = (
         ("protected-as-map", "the protected header is a map, not a byte string", 0, Raw),
-        ("protected-null", "the protected header is null", 0, lambda _: None),
         ("unprotected-array", "the unprotected header is an empty array", 1, lambda _: []),
-        ("unprotected-null", "the unprotected header is null", 1, lambda _: None),
-        ("unprotected-undefined", "the unprotected header is undefined", 1, lambda _: Raw(b"\xf7")),
         ("payload-detached", "the payload is null, as if it came by another way", 2, lambda _: None),
         ("payload-as-map", "the payload is a map, not a byte string that holds one", 2, Raw),
-        ("payload-tagged", "the payload has tag 24 (encoded CBOR)", 2, lambda p: Raw(b"\xd8\x18" + cbor(p))),
-        ("signature-null", "the signature is null", 3, lambda _: None),
         ("signature-array", "the signature is an array of r and s", 3, lambda s: [s[:48], s[48:]]),
     )
     for name, wrong, index, change in wrong_types:

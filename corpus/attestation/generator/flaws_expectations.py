@@ -57,24 +57,6 @@ def _registers() -> Iterator[Case]:
         change = registers(**{f"pcr{index}": other})
         yield flaw(f"pcr{index}-other", what, source, step, change, _LEVEL, given=given)
     last_bit = PCRS[0][:-1] + bytes([PCRS[0][-1] ^ 1])
-    yield flaw(
-        "pcr0-last-bit",
-        "PCR0 differs in its last bit",
-        source,
-        step,
-        registers(pcr0=last_bit),
-        _LEVEL,
-        given=expected(0),
-    )
-    yield flaw(
-        "pcr1-pcr2-swapped",
-        "PCR1 and PCR2 are swapped",
-        source,
-        step,
-        registers(pcr1=PCRS[2], pcr2=PCRS[1]),
-        _LEVEL,
-        given=expected(0, 1, 2),
-    )
     for index in (0, 8):
         yield flaw(
             f"pcr{index}-absent",
@@ -143,14 +125,6 @@ def _debug() -> Iterator[Case]:
     zeros = registers(pcr0=_ZERO, pcr1=_ZERO, pcr2=_ZERO)
     yield flaw("debug-zeros", "PCR0, PCR1 and PCR2 are zero: debug mode", source, step, zeros, _LEVEL)
     yield flaw(
-        "debug-all-zeros",
-        "every register is zero",
-        source,
-        step,
-        field("pcrs", dict.fromkeys(range(16), _ZERO)),
-        _LEVEL,
-    )
-    yield flaw(
         "debug-expected-zeros",
         "PCR0, PCR1 and PCR2 are zero as expected, and debug mode was not allowed",
         source,
@@ -186,8 +160,6 @@ def _fields() -> Iterator[Case]:
             ("other", digest(f"other/{name}", 32), "is another than the expected one"),
             ("absent", None, "is null, and one is expected"),
             ("cut-short", right[:-1], "is the expected one without its last byte"),
-            ("longer", right + b"\x00", "is the expected one and a zero byte"),
-            ("nothing", b"", "has no byte, and one is expected"),
         )
         for kind, value, what in values[: 5 if name == "nonce" else 2]:
             yield flaw(
@@ -210,15 +182,6 @@ def _fields() -> Iterator[Case]:
         given=expecting(nonce=right.hex()),
         mended=field("nonce", right),
     )
-    yield flaw(
-        "nonce-missing",
-        "the field nonce is left out, and one is expected",
-        "pitfall: nonce optional",
-        "nonce",
-        lambda draft: draft.fields.pop("nonce"),  # type: ignore[arg-type, return-value]
-        _LEVEL,
-        given=together(expecting(nonce=right.hex()), field("nonce", right)),
-    )
 
 
 def _made(seconds: float) -> Change:
@@ -231,7 +194,6 @@ def _times() -> Iterator[Case]:
     for name, seconds, bound, wrong in (
         ("too-old", -60.001, 60, "the document is 60.001 s old, and 60 s are allowed"),
         ("too-early", 60.001, 60, "the document is from 60.001 s in the future, and 60 s are allowed"),
-        ("not-this-second", -1.5, 1, "the document is 1.5 s old, and 1 s is allowed"),
     ):
         mended = _made(bound if seconds > 0 else -bound)
         given = expecting(max_age=bound)

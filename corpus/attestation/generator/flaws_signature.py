@@ -32,15 +32,12 @@ def _number(value: int) -> bytes:
 
 def _values() -> Iterator[Case]:
     changes: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
-        ("r-bit", "one bit of r is flipped", lambda s: bytes([s[0] ^ 1]) + s[1:]),
         ("s-bit", "one bit of s is flipped", lambda s: s[:-1] + bytes([s[-1] ^ 1])),
         ("r-zero", "r is 0", lambda s: bytes(48) + s[48:]),
         ("s-zero", "s is 0", lambda s: s[:48] + bytes(48)),
         ("all-zero", "r and s are 0 (CVE-2022-21449)", lambda _: bytes(96)),
         ("r-order", "r is the group's order n", lambda s: _number(ORDER) + s[48:]),
         ("s-order", "s is the group's order n", lambda s: s[:48] + _number(ORDER)),
-        ("s-largest", "s is 2^384 - 1, more than the group's order", lambda s: s[:48] + b"\xff" * 48),
-        ("r-s-one", "r and s are 1", lambda _: _number(1) * 2),
     )
     for name, wrong, change in changes:
         yield flaw(f"signature-{name}", wrong, "FIPS 186-5 6.4.2", _STEP, _value(change))
@@ -69,12 +66,7 @@ def _forms() -> Iterator[Case]:
         ("der", "the signature is DER instead of r and s, 48 bytes each", _as_der),
         ("empty", "the signature is empty", lambda _: b""),
         ("95-bytes", "the last byte of s is missing", lambda s: s[:-1]),
-        ("97-bytes", "a zero byte follows s", lambda s: s + b"\x00"),
-        ("padded", "r and s take 49 bytes each", lambda s: b"\x00" + s[:48] + b"\x00" + s[48:]),
-        ("r-alone", "the signature is r alone", lambda s: s[:48]),
         ("64-zeros", "the signature is 64 zero bytes, as QEMU's virtio-nsm writes", lambda _: bytes(64)),
-        ("swapped", "s stands before r", lambda s: s[48:] + s[:48]),
-        ("little-endian", "r and s are little-endian", lambda s: s[:48][::-1] + s[48:][::-1]),
     )
     for name, wrong, change in changes:
         yield flaw(f"signature-{name}", wrong, _ES384, _STEP, _value(change))
@@ -121,7 +113,6 @@ def _structures() -> Iterator[Case]:
             "the signature covers the header {1: -7} instead of the one that is there",
             lambda _, payload: sig_structure(bytes.fromhex("a10126"), payload),
         ),
-        ("no-header", "the signature covers an empty header", lambda _, payload: sig_structure(b"", payload)),
         (
             "context-signature",
             "the signature's context is Signature, that of COSE_Sign",
@@ -133,11 +124,6 @@ def _structures() -> Iterator[Case]:
             lambda draft, payload: sig_structure(draft.protected, payload, external=b"aws"),
         ),
         ("bare-payload", "the signature covers the payload alone", lambda _, payload: payload),
-        (
-            "envelope-parts",
-            "the signature covers the array [protected, {}, payload]",
-            lambda draft, payload: cbor([draft.protected, {}, payload]),
-        ),
         (
             "sorted-payload",
             "the signature covers the payload written again as a definite map",
@@ -181,13 +167,6 @@ def _altered_afterwards() -> Iterator[Case]:
 
     pcr0, nonce = Draft("").fields["pcrs"][0], Draft("").fields["nonce"]
     yield altered("pcr0", "PCR0 was exchanged after signing", pcr0, digest("pcr/other", 48))
-    yield altered("nonce", "the nonce was exchanged after signing", nonce, digest("nonce/other", 20))
-    yield altered(
-        "user-data",
-        "one letter of user_data was changed after signing",
-        b"altered-user-data",
-        b"Altered-user-data",
-    )
     made = Draft("").fields["timestamp"]
     yield altered(
         "timestamp",
