@@ -2,7 +2,8 @@
 
     python -m corpus.attestation.generate --date 2026-11-25 [DIRECTORY]
 
-Everything follows from one seed, fixed times and deterministic signatures (RFC 6979); the date is an argument.
+Everything follows from one seed, fixed times and deterministic signatures (RFC 6979);
+the date of birth is an argument.
 """
 
 import argparse

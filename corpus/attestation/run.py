@@ -36,6 +36,7 @@ CRASH_MARKS = re.compile(
     r"AddressSanitizer|Segmentation fault",
     re.MULTILINE,
 )
+PAST = {"accept": "accepted", "refuse": "refused"}
 Case = dict[str, Any]
 
 
@@ -175,7 +176,7 @@ class LineVerifier:
             self.process = start(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             self.lines = queue.Queue()
             threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
-        assert self.process.stdin is not None  # noqa: S101
+        assert self.process.stdin is not None
         writer = threading.Thread(target=self._write, args=(self.process, question), daemon=True)
         writer.start()
         try:
@@ -303,7 +304,7 @@ def describe(finding: Finding) -> str:
     if finding.got in ("crash", "timeout"):
         return f"{finding.got}, where the verdict is to {finding.expected}"
     if finding.got != finding.expected:
-        return f"{finding.got}ed, and must be {finding.expected}d".replace("eed,", "ed,").replace("td", "ted")
+        return f"{PAST[finding.got]}, and must be {PAST[finding.expected]}"
     return f"refused at step '{finding.got_step}', and must be at '{finding.step}'"
 
 

@@ -1,4 +1,4 @@
-"""Cloister's own verifier as a line verifier: ``run.py --lines --steps -- python adapters/cloister_adapter.py``."""
+"""Cloister's own verifier, for ``run.py --lines --steps -- python adapters/cloister_adapter.py``."""
 
 import base64
 import json

@@ -1,7 +1,6 @@
 """Wrong as a chain: root, order, who may issue, who may sign, validity, signatures (RFC 5280, section 6)."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -9,23 +8,16 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from corpus.attestation.generator.cases import Case, flaw, having, together
 from corpus.attestation.generator.certificates import (
     AUTHORITY_KEY,
-    BASIC_CONSTRAINTS,
-    KEY_USAGE,
-    public_key_info,
 )
-from corpus.attestation.generator.draft import AUTHORITIES, Draft, Link, chain
+from corpus.attestation.generator.draft import AUTHORITIES, Draft, chain
 from corpus.attestation.generator.encodings import SEQUENCE, content, der, elements, integer
-from corpus.attestation.generator.keys import ORDER, key
+from corpus.attestation.generator.keys import ORDER
 from corpus.attestation.generator.reissue import (
-    SECOND,
     add_authority,
     authorities,
-    begins,
     changed,
     dropped,
-    ends,
     extended,
-    may_issue,
     sign_leaf_by,
 )
 

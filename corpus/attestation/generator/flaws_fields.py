@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from corpus.attestation.generator.cases import Case, Change, flaw, having
+from corpus.attestation.generator.cases import Case, Change, flaw
 from corpus.attestation.generator.cases import field as exchanged
 from corpus.attestation.generator.certificates import to_pem
-from corpus.attestation.generator.draft import NULL, PCRS, Draft
-from corpus.attestation.generator.encodings import OCTET_STRING, der
+from corpus.attestation.generator.draft import PCRS, Draft
 from corpus.attestation.generator.reissue import padded
 
 _STEP = "fields"
@@ -46,17 +45,15 @@ def _missing_and_unknown() -> Iterator[Case]:
 def _scalars() -> Iterator[Case]:
     yield _wrong("module-id-empty", "module_id", "", "module_id is empty")
     yield _wrong("module-id-bytes", "module_id", b"i-0", "module_id is a byte string")
-    for name, value, what in (
-        ("sha256", "SHA256", "SHA256"),
-        ("lower-case", "sha384", "written sha384"),
-    ):
-        yield _wrong(f"digest-{name}", "digest", value, f"the digest is {what}")
+    yield _wrong("digest-sha256", "digest", "SHA256", "the digest is SHA256")
+    yield _wrong("digest-lower-case", "digest", "sha384", "the digest is written sha384")
     made = Draft("").fields["timestamp"]
-    for name, value, what in (
+    times: tuple[tuple[str, Any, str], ...] = (
         ("zero", 0, "0"),
         ("negative", -made, "negative"),
         ("text", "2026-03-01T12:01:00Z", "a text"),
-    ):
+    )
+    for name, value, what in times:
         yield _wrong(f"timestamp-{name}", "timestamp", value, f"the timestamp is {what}")
     yield _wrong("timestamp-largest", "timestamp", (1 << 64) - 1, "the timestamp is 2^64 - 1", "strictness")
 
@@ -67,11 +64,10 @@ def _bank(**changes: Any) -> dict[Any, Any]:
 
 def _registers() -> Iterator[Case]:
     yield _wrong("pcrs-empty", "pcrs", {}, "the PCR bank is empty")
-    yield _wrong("pcrs-array", "pcrs", list(PCRS.values()), "the PCR bank is an array")
     yield _wrong(
         "pcrs-33", "pcrs", {index: bytes([index]) * 48 for index in range(33)}, "there are 33 registers"
     )
-    for index, what in ((32, "32"), (256, "256"), (1 << 32, "2^32"), (-1, "-1"), ((1 << 64) - 1, "2^64 - 1")):
+    for index, what in ((32, "32"), (1 << 32, "2^32"), (-1, "-1")):
         yield _wrong(
             f"pcr-number-{what.replace('^', '-').replace(' ', '')}".replace("--", "-minus-"),
             "pcrs",
@@ -79,7 +75,7 @@ def _registers() -> Iterator[Case]:
             f"there is a register {what}",
         )
     yield _wrong("pcr-number-text", "pcrs", PCRS | {"16": PCRS[4]}, "a register's number is a text")
-    for size in (0, 20, 47, 49, 96):
+    for size in (47, 49):
         yield _wrong(f"pcr-{size}-bytes", "pcrs", _bank(pcr0=b"\x11" * size), f"PCR0 has {size} bytes")
     for size in (32, 64):
         yield flaw(
@@ -141,13 +137,6 @@ def _certificates() -> Iterator[Case]:
         mended=padded("regional", 1024),
     )
     yield _wrong("cabundle-empty", "cabundle", [], "the cabundle is empty")
-    yield flaw(
-        "cabundle-joined",
-        "the cabundle is one byte string of all certificates",
-        _AWS,
-        _STEP,
-        lambda draft: draft.fields.update(cabundle=b"".join(draft.certificates["cabundle"]())),
-    )
     for name, value, what in (("empty", b"", "an empty"), ("null", None, "a null")):
         yield flaw(
             f"cabundle-{name}-entry",
@@ -165,5 +154,4 @@ def _optional() -> Iterator[Case]:
         case = name.replace("_", "-")
         yield _wrong(f"{case}-1025-bytes", name, b"\x55" * 1025, f"{name} has 1025 bytes")
         yield _wrong(f"{case}-text", name, "text", f"{name} is a text")
-    yield _wrong("nonce-number", "nonce", 7, "the nonce is a number")
     yield _wrong("public-key-map", "public_key", {1: 2}, "public_key is a map, as a COSE_Key is")

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from cryptography.hazmat.primitives import hashes
 
 from corpus.attestation.generator.cases import Case, Change, flaw, having
-from corpus.attestation.generator.encodings import chunked
 
 _AWS = "AWS attestation_process 3.1: protected header {1: -35}"
 _STRICT = "decision: the header is a1013822, byte for byte"
@@ -17,7 +16,6 @@ def flaws() -> Iterator[Case]:
         ("es256", "a10126", "ES256"),
         ("es512", "a1013823", "ES512"),
         ("eddsa", "a10127", "EdDSA"),
-        ("reserved", "a10100", "the reserved value 0"),
     ):
         yield flaw(
             f"algorithm-{name}",

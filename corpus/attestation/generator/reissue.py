@@ -1,7 +1,7 @@
 """Changes of a chain: other extensions, other lives, further authorities, exact sizes."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from corpus.attestation.generator.cases import Change
 from corpus.attestation.generator.certificates import (

@@ -57,7 +57,6 @@ def _banks() -> Iterator[Case]:
     yield sound("pcrs-32", f"{_AWS}.2.2: 1 to 32 registers", field("pcrs", all_registers))
     sparse = {index: PCRS[index] for index in (0, 1, 2, 3, 4, 8)}
     yield sound("pcrs-sparse", f"{_AWS}.2.2: any of 0 to 31", field("pcrs", sparse))
-    unsorted = {index: PCRS[index] for index in (8, 0, 15, 1, 2, 3, 4)}
     yield sound("nitrotpm", "NitroTPM documents: nitrotpm_pcrs, 24 registers", nitrotpm)
 
 
