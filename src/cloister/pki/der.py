@@ -5,21 +5,22 @@ profile has. Names stay bytes, so that comparing them needs no opinion about the
 """
 
 from dataclasses import dataclass
-from typing import Self
+from datetime import UTC, datetime
+from typing import NamedTuple, Self
 
 _SEQUENCE, _INTEGER, _BIT_STRING, _OCTET_STRING = 0x30, 0x02, 0x03, 0x04
+_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _VERSION_3 = b"\x02\x01\x02"
 _TBS_TAGS = (_VERSION, _INTEGER, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE, _EXTENSIONS)
-_MAX_SERIAL = 21  # bytes: 20, and a leading zero that genuine ones have
+_MAX_SERIAL = 20  # bytes of the number itself (RFC 5280, section 4.1.2.2)
 
 
 class DerError(ValueError):
     """The bytes are not a certificate in DER of the kind we read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """One tagged value: its tag, its content, and the whole of it."""
 
     tag: int
@@ -31,9 +32,17 @@ class Element:
 class CertificateParts:
     """What the checks of a chain compare, as it stands in the certificate."""
 
+    signed: bytes
+    """The TBSCertificate, over which the signature is."""
+    signature: bytes
+    serial: int
     inner_algorithm: bytes
     outer_algorithm: bytes
     issuer: bytes
+    begins: datetime
+    """The first second of its life, notBefore (UTC)."""
+    ends: datetime
+    """The last second of its life, notAfter (UTC)."""
     subject: bytes
     key: bytes
     """SubjectPublicKeyInfo."""
@@ -44,18 +53,27 @@ class CertificateParts:
     def from_bytes(cls, der: bytes) -> Self:
         """Read a certificate; raise DerError for anything that is not one complete version 3 certificate."""
         (certificate,) = _expect(der, _SEQUENCE)
-        signed, algorithm, _ = _expect(certificate.content, _SEQUENCE, _SEQUENCE, _BIT_STRING)
+        signed, algorithm, signature = _expect(certificate.content, _SEQUENCE, _SEQUENCE, _BIT_STRING)
+        if signature.content[:1] != b"\x00":
+            raise DerError("its signature is not a whole number of bytes")
         fields = _elements(signed.content)
-        if tuple(field.tag for field in fields) not in (_TBS_TAGS, _TBS_TAGS[:-1]):
+        if tuple([field.tag for field in fields]) not in (_TBS_TAGS, _TBS_TAGS[:-1]):
             raise DerError("its fields are not those of a version 3 certificate")
-        version, serial, inner, issuer, _, subject, key = fields[:7]
+        version, serial, inner, issuer, validity, subject, key = fields[:7]
         if version.content != _VERSION_3:
             raise DerError("it is not a version 3 certificate")
-        _check_serial(serial.content)
+        if not (issuer.content and subject.content):
+            raise DerError("its issuer or its subject has no name")
+        begins, ends = _validity(validity.content)
         return cls(
+            signed=signed.whole,
+            signature=signature.content[1:],
+            serial=_serial(serial.content),
             inner_algorithm=inner.whole,
             outer_algorithm=algorithm.whole,
             issuer=issuer.whole,
+            begins=begins,
+            ends=ends,
             subject=subject.whole,
             key=key.whole,
             extensions=_extensions(fields[7].content) if len(fields) > 7 else {},
@@ -92,11 +110,37 @@ def _expect(data: bytes, *tags: int) -> list[Element]:
     return elements
 
 
-def _check_serial(content: bytes) -> None:
-    """Hold the serial number to a positive integer in its shortest form (RFC 5280, section 4.1.2.2)."""
+def _serial(content: bytes) -> int:
+    """Read the serial number: a positive integer in its shortest form (RFC 5280, section 4.1.2.2)."""
     padded = content[:1] == b"\x00" and content[1:2] < b"\x80"
-    if not 1 <= len(content) <= _MAX_SERIAL or content[0] >= 0x80 or padded:
-        raise DerError("its serial number is not positive, or not in its shortest form")
+    if not content or content[0] >= 0x80 or padded or len(content.lstrip(b"\x00")) > _MAX_SERIAL:
+        raise DerError("its serial number is not positive, not in its shortest form, or over 20 bytes")
+    return int.from_bytes(content, "big")
+
+
+def _validity(content: bytes) -> tuple[datetime, datetime]:
+    times = _elements(content)
+    if len(times) != 2:
+        raise DerError("its validity is not two times")
+    return _time(*times[0]), _time(*times[1])
+
+
+def _time(tag: int, content: bytes, _: bytes) -> datetime:
+    """Read a time in the one form that its year has (RFC 5280, section 4.1.2.5); raise DerError."""
+    if not (content[:-1].isdigit() and content[-1:] == b"Z"):
+        raise DerError("a time of its validity is not digits and a Z")
+    if tag == _UTC_TIME and len(content) == 13:
+        digits = (b"20" if content < b"50" else b"19") + content
+    elif tag == _GENERALIZED_TIME and len(content) == 15 and content >= b"2050":
+        digits = content
+    else:
+        raise DerError("a time of its validity is not UTCTime up to 2049 or GeneralizedTime from 2050")
+    year = int(digits[:4])
+    month, day, hour, minute, second = (int(digits[at : at + 2]) for at in range(4, 14, 2))
+    try:
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError as error:
+        raise DerError("a time of its validity is not on any calendar or clock") from error
 
 
 def _extensions(content: bytes) -> dict[bytes, tuple[bool, bytes]]:
