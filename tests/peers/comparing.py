@@ -42,7 +42,7 @@ What some verifiers of attestation documents say about the documents of `corpus/
 wrong in one way or, to be fair, in none. Each verifier was told a document, a root and a time.
 One may accept more than another for good reasons: it leaves a check to its caller, or to another step.
 The script around `openssl` looks at the envelope, the header, the chain, the leaf's curve and the signature,
-and at no other field of a document.
+and at no other field of a document. `openssl verify` counts the very second of notAfter as past.
 
 | Verifier | Version | Time |
 |---|---|---|
