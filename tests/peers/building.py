@@ -140,7 +140,7 @@ def _run(words: list[str], environment: dict[str, str]) -> str:
     except subprocess.TimeoutExpired as error:
         raise PeersBuildError(f"'go {words[1]}' took longer than {BUILD_SECONDS:.0f} s") from error
     if done.returncode:
-        raise PeersBuildError(f"'go {words[1]}' failed: {done.stderr.strip()[-500:]}")
+        raise PeersBuildError(f"'go {words[1]}' failed: {' '.join(done.stderr.splitlines()[-1:])[:500]}")
     return done.stdout
 
 

@@ -13,6 +13,12 @@ from peers.conftest import AT, SHAPES, OwnRoot, time_of
 from peers.verifiers import Verifier, pinned_verifiers
 
 NAMES = ("nitrite", "veracruz", "openssl")
+CHAIN = {
+    "nitrite": "x509: certificate signed by unknown authority",
+    "veracruz": "AuthenticateDocument: Failed to verify certificate chain:x509: ",
+    "openssl": "chain: ",
+}
+"""How each begins to say that the chain does not lead to the root."""
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -51,6 +57,7 @@ def test_refuses_a_foreign_root(verifier: Verifier, ours: OwnRoot, foreign: OwnR
     assert verifier.judge(document, root=foreign.root, at=AT).accepted
     verdict = verifier.judge(document, root=ours.root, at=AT)
     assert (verdict.accepted, verdict.crashed) == (False, False)
+    assert verdict.reason.startswith(CHAIN[verifier.name])
 
 
 def test_refuses_beyond_the_leafs_life(verifier: Verifier, ours: OwnRoot) -> None:
