@@ -54,6 +54,7 @@ _NARROWING = {
     bytes.fromhex("551d25"): "extKeyUsage",
 }
 _ECDSA = ec.ECDSA(hashes.SHA384())
+_NO_ROOT = "the chain does not start at a trusted root"
 
 
 class ChainError(CloisterError):
@@ -84,10 +85,10 @@ def validate_chain(
     ders = (*cabundle, leaf)
     chain = None if cache is None else cache.recall(ders)
     known = chain is not None
-    chain = chain or tuple([_parse(der, _title(index, len(ders))) for index, der in enumerate(ders)])
-    _check_root(chain[0], roots)
-    if not known:
-        _check_shape(chain)
+    if chain is None:
+        chain = _read(ders, roots)
+    elif not any(root == chain[0].certificate for root in roots):
+        _refuse("root", _NO_ROOT)
     moment = at.astimezone(UTC).replace(microsecond=0)
     for link in chain:
         _check_validity(link, moment)
@@ -111,7 +112,28 @@ def _title(index: int, count: int) -> str:
     return "the root certificate" if index == 0 else f"CA certificate {index}"
 
 
-def _parse(der: bytes, title: str) -> Link:
+def _read(ders: tuple[bytes, ...], roots: Sequence[x509.Certificate]) -> tuple[Link, ...]:
+    """Read a chain and check whatever is true of it at all times.
+
+    Its root is the caller's own object, if it is the same byte for byte; that one has its key ready.
+    """
+    pinned = next((root for root in roots if root.public_bytes(Encoding.DER) == ders[0]), None)
+    chain = tuple(
+        [_parse(der, _title(index, len(ders)), None if index else pinned) for index, der in enumerate(ders)]
+    )
+    if pinned is None:
+        _refuse("root", _NO_ROOT)
+    for link in chain:
+        _check_algorithms(link)
+    for issuer, link in pairwise(chain):
+        _check_order(issuer, link)
+    for index, link in enumerate(chain[:-1]):
+        _check_authority(link, below=len(chain) - 2 - index, is_root=index == 0)
+    _check_leaf(chain[-1])
+    return chain
+
+
+def _parse(der: bytes, title: str, certificate: x509.Certificate | None) -> Link:
     """Read every part that later checks touch, so that none of them meets a surprise."""
     if not 1 <= len(der) <= MAX_CERTIFICATE:
         _refuse("certificates", f"{title} has {len(der)} bytes, not 1 to {MAX_CERTIFICATE}")
@@ -122,33 +144,14 @@ def _parse(der: bytes, title: str) -> Link:
         read_usage = KeyUsage.from_bytes(usage[1]) if usage else None
         if not parts.inner_algorithm == parts.outer_algorithm == _ECDSA_WITH_SHA384:
             _refuse("algorithms", f"{title} is not signed with ecdsa-with-SHA384, inside and outside")
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = certificate or x509.load_der_x509_certificate(der)
     except ValueError as error:
         raise ChainError(
             "certificates", f"{title} is not a well-formed X.509 certificate: {error}"
         ) from error
     if parts.begins > parts.ends:
         _refuse("certificates", f"{title} ends before it begins")
-    return Link(title, der, certificate, parts, read_constraints, read_usage)
-
-
-def _check_root(first: Link, roots: Sequence[x509.Certificate]) -> None:
-    """Demand a pinned root, byte for byte: equal certificates are compared by their encoding as well."""
-    for root in roots:
-        if root == first.certificate and root.public_bytes(Encoding.DER) == first.der:
-            return
-    _refuse("root", "the chain does not start at a trusted root")
-
-
-def _check_shape(chain: tuple[Link, ...]) -> None:
-    """Check whatever is true of a chain at all times, cheapest first."""
-    for link in chain:
-        _check_algorithms(link)
-    for issuer, link in pairwise(chain):
-        _check_order(issuer, link)
-    for index, link in enumerate(chain[:-1]):
-        _check_authority(link, below=len(chain) - 2 - index, is_root=index == 0)
-    _check_leaf(chain[-1])
+    return Link(title, certificate, parts, read_constraints, read_usage)
 
 
 def _check_algorithms(link: Link) -> None:

@@ -12,7 +12,6 @@ class Link:
     """A certificate as the library reads it, as we do, and what to call it."""
 
     title: str
-    der: bytes
     certificate: x509.Certificate
     parts: CertificateParts
     constraints: BasicConstraints | None
