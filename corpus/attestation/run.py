@@ -182,22 +182,22 @@ class LineVerifier:
         try:
             line = self.lines.get(timeout=self.timeout)
         except queue.Empty:
-            self.close()
+            self.close(patience=0)
             return Answer("timeout", reason=f"no answer within {self.timeout:g} s")
         if not line:
             status = self.close()
             return Answer("crash", reason=f"the process ended with status {status} instead of answering")
         return answer_of(line)
 
-    def close(self) -> int:
-        """End the process and return its status."""
+    def close(self, patience: float = 5) -> int:
+        """Tell the process that no more is to come, end it if it goes on, and return its status."""
         process, self.process = self.process, None
         if process is None:
             return 0
         with suppress(OSError):
             process.stdin.close()  # type: ignore[union-attr]
         with suppress(subprocess.TimeoutExpired):
-            process.wait(1)
+            process.wait(patience)
         end(process)
         return process.returncode
 

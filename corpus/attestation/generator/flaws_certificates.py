@@ -102,6 +102,11 @@ def _canonical() -> Iterator[Case]:
             extended("instance", BASIC_CONSTRAINTS, der(SEQUENCE, one, integer(0))),
         ),
         (
+            "instance-usage-unused-bits",
+            "the instance's keyUsage 04 is written with 0 unused bits instead of 2",
+            extended("instance", KEY_USAGE, der(BIT_STRING, b"\x00\x04")),
+        ),
+        (
             "leaf-default-ca",
             "the leaf writes the default FALSE of cA out",
             extended("leaf", BASIC_CONSTRAINTS, der(SEQUENCE, der(BOOLEAN, b"\x00"))),
@@ -272,11 +277,6 @@ def _off_curve(own: Certificate) -> bytes:
 def _compressed(own: Certificate) -> bytes:
     point = _point(own)
     return _info(_algorithm(own), bytes([2 | point[-1] & 1]) + point[1:49])
-
-
-def _agreement(own: Certificate) -> bytes:
-    named = elements(content(_algorithm(own)))[1]
-    return _info(der(SEQUENCE, der(OBJECT, bytes.fromhex("2b8104010c")), named), _point(own))
 
 
 def _explicit(own: Certificate) -> bytes:

@@ -1,23 +1,27 @@
 """Wrong as a chain: root, order, who may issue, who may sign, validity, signatures (RFC 5280, section 6)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from corpus.attestation.generator.cases import Case, flaw, having, together
 from corpus.attestation.generator.certificates import (
     AUTHORITY_KEY,
+    BASIC_CONSTRAINTS,
+    SUBJECT_KEY,
+    public_key_info,
 )
-from corpus.attestation.generator.draft import AUTHORITIES, Draft, chain
+from corpus.attestation.generator.draft import AUTHORITIES, Draft, Link, chain
 from corpus.attestation.generator.encodings import SEQUENCE, content, der, elements, integer
-from corpus.attestation.generator.keys import ORDER
+from corpus.attestation.generator.keys import key
 from corpus.attestation.generator.reissue import (
     add_authority,
     authorities,
     changed,
     dropped,
     extended,
+    may_issue,
     sign_leaf_by,
 )
 
@@ -50,15 +54,16 @@ def _between(draft: Draft) -> None:
     draft.bundle.insert(0, draft.root())
 
 
-def _other_self_signature(draft: Draft) -> None:
-    draft.trusted = draft.der("root")
-    draft.change("root", signed=_negated)
-
-
-def _negated(signature: bytes) -> bytes:
-    """Return the other of the two signatures, r and n - s."""
-    r, s = decode_dss_signature(signature)
-    return encode_dss_signature(r, ORDER - s)
+def _look_alikes(draft: Draft) -> None:
+    stranger = key("stranger")
+    names = [f"look-alike{place}" for place in range(6)]
+    for place, name in enumerate(names):
+        root = draft.chain["root"].certificate.without(SUBJECT_KEY)
+        own = replace(root, serial=integer(place + 2), public_key=public_key_info(stranger))
+        draft.chain[name] = Link(own, stranger, name)
+        extended(name, BASIC_CONSTRAINTS, may_issue(9))(draft)
+    draft.bundle = ["root", *names]
+    sign_leaf_by(draft, names[-1])
 
 
 def _renewed_root(draft: Draft) -> None:
@@ -91,6 +96,13 @@ def _roots() -> Iterator[Case]:
         pinned,
         "authorities",
         _between,
+    )
+    yield flaw(
+        "look-alikes",
+        "below the root stand 6 self-made authorities of its name and of one key",
+        "pitfall: a path builder that tries every path",
+        "chain signatures",
+        _look_alikes,
     )
     strict = "decision: the bundle starts with the pinned root, byte for byte"
     yield flaw(
@@ -239,10 +251,6 @@ def _signatures() -> Iterator[Case]:
         step,
         changed("leaf", hash=hashes.SHA256),
     )
-
-
-def _raw(signature: bytes) -> bytes:
-    return b"".join(number.to_bytes(48, "big") for number in decode_dss_signature(signature))
 
 
 def _other_serial(certificate: bytes) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from cryptography.hazmat.primitives import hashes
 
 from corpus.attestation.generator.cases import Case, Change, flaw, having
+from corpus.attestation.generator.encodings import Raw
 
 _AWS = "AWS attestation_process 3.1: protected header {1: -35}"
 _STRICT = "decision: the header is a1013822, byte for byte"
@@ -82,6 +83,14 @@ def _strict() -> Iterator[Case]:
         ("unprotected-key-id", {4: b"id"}, "the unprotected header has a key id"),
     ):
         yield flaw(name, wrong, aws, "header", having(unprotected=unprotected), "strictness")
+    yield flaw(
+        "unprotected-indefinite",
+        "the empty unprotected header is an indefinite map",
+        "decision: a0, as every genuine document; it is not signed",
+        "header",
+        having(unprotected=Raw(b"\xbf\xff")),
+        "strictness",
+    )
 
 
 def _protected(header: str) -> Change:

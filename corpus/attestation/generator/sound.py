@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-
 from corpus.attestation.generator.cases import Case, Change, expecting, field, having, sound, together
 from corpus.attestation.generator.certificates import AUTHORITY_KEY, SUBJECT_KEY
 from corpus.attestation.generator.draft import AUTHORITIES, MADE, NOW, PCRS, Draft, definite, milliseconds
@@ -60,10 +58,6 @@ def _banks() -> Iterator[Case]:
     yield sound("nitrotpm", "NitroTPM documents: nitrotpm_pcrs, 24 registers", nitrotpm)
 
 
-def _reordered(draft: Draft) -> None:
-    draft.fields = dict(sorted(draft.fields.items()))
-
-
 def _chains() -> Iterator[Case]:
     yield sound(
         "instance-without-key-ids",
@@ -71,11 +65,6 @@ def _chains() -> Iterator[Case]:
         dropped("instance", SUBJECT_KEY, AUTHORITY_KEY),
     )
     yield sound("certificate-1024-bytes", f"{_AWS}.2.2: 1 to 1024 bytes", padded("leaf", 1024))
-
-
-def _negated_der(signature: bytes) -> bytes:
-    r, s = decode_dss_signature(signature)
-    return encode_dss_signature(r, ORDER - s)
 
 
 def _boundaries() -> Iterator[Case]:
