@@ -1,6 +1,7 @@
 """What a verifier knows beforehand, as options: registers by value, image, signer or host; and the rest."""
 
 import argparse
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from cloister.cli.attestation.sources import MAX_TEXT
 from cloister.cli.options import FILES
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
-from cloister.measure import measure, measure_bytes
+from cloister.measure import measure
 from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend
 from cloister.places import current_places
 
@@ -163,10 +164,11 @@ def _join(
 
 
 def _signer_register(path: Path) -> bytes:
+    """Return the register that a signing certificate's images have: it is measured as DER."""
     certificates = _read_certificates(path, "signer's certificate")
     if len(certificates) != 1:
         raise CloisterError(f"'{plain(str(path))}' holds {len(certificates)} certificates, one was expected")
-    return measure_bytes(certificates[0].public_bytes(Encoding.DER))
+    return extend(ZERO_PCR, hashlib.sha384(certificates[0].public_bytes(Encoding.DER)).digest())
 
 
 def _read_certificates(path: Path, what: str) -> list[x509.Certificate]:
