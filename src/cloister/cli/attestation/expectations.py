@@ -75,9 +75,7 @@ def hold_expectations(
         args.usage_error(f"one of the arguments {' '.join(_MEASURED)} --any-pcrs is required")
     return Expected(
         pcrs=_expected_pcrs(args) or None,
-        nitrotpm_pcrs=_join(args.usage_error, [("--nitrotpm-pcr", [*args.nitrotpm_pcr])])
-        if args.nitrotpm_pcr
-        else None,
+        nitrotpm_pcrs=_join(args.usage_error, [("--nitrotpm-pcr", args.nitrotpm_pcr or [])]) or None,
         any_pcrs=args.any_pcrs,
         nonce=nonce,
         user_data=args.user_data,
@@ -139,7 +137,7 @@ def _hex(text: str) -> bytes:
 
 def _expected_pcrs(args: argparse.Namespace) -> dict[int, bytes]:
     """Join what the options say of each register; two that differ are wrong usage."""
-    claims: list[tuple[str, list[tuple[int, bytes]]]] = [("--pcr", [*(args.pcr or ())])]
+    claims: list[tuple[str, list[tuple[int, bytes]]]] = [("--pcr", args.pcr or [])]
     for option, index, text in (("--role-arn", 3, args.role_arn), ("--instance-id", 4, args.instance_id)):
         if text is not None:
             claims.append((option, [(index, extend(ZERO_PCR, os.fsencode(text)))]))
