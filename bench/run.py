@@ -5,8 +5,14 @@ import sys
 from boot import bench_boot
 from describe import bench_describe
 from documents import bench_documents
+from verifications import bench_verifications
 
-BENCHES = {"boot": bench_boot, "describe": bench_describe, "documents": bench_documents}
+BENCHES = {
+    "boot": bench_boot,
+    "describe": bench_describe,
+    "documents": bench_documents,
+    "verifications": bench_verifications,
+}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(BENCHES)

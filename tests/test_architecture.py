@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "kit": "packages places",
     "rootfs": "packages places",
     "vmm": "places",
-    "build": "eif measure pki kit",
+    "build": "eif measure pcrs pki kit",
     "log_levels": "",
     "flight": "",
     "inspection": "",

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from cloister.eif import Image, SectionType, SignatureError
-from cloister.pcrs import PCR_SIZE, extend
+from cloister.pcrs import ZERO_PCR, extend, measure_bytes
 
 HASH_ALGORITHM: Final = "Sha384 { ... }"
 """nitro-cli's spelling up to 1.4 and in all its documentation; 1.5.0 prints another debug form."""
@@ -61,11 +61,6 @@ def measure(image: Image) -> Measurements:
     return Measurements(_register(everything), _register(boot), _register(application), pcr8)
 
 
-def measure_bytes(data: bytes) -> bytes:
-    """Return the register for a file or certificate alone, as ``nitro-cli pcr`` prints it."""
-    return _register(hashlib.sha384(data))
-
-
 def check_signature(image: Image, measurements: Measurements, now: datetime) -> None:
     """Verify the signature over PCR0 and the certificate's dates; raises SignatureError, also for none."""
     if image.signature is None:
@@ -80,4 +75,4 @@ def _feed(digest: "hashlib._Hash", payloads: Sequence[memoryview]) -> None:
 
 
 def _register(digest: "hashlib._Hash") -> bytes:
-    return extend(bytes(PCR_SIZE), digest.digest())
+    return extend(ZERO_PCR, digest.digest())

@@ -1,7 +1,8 @@
 """A bank of platform configuration registers: extend, lock, describe.
 
 Follows the Nitro Secure Module's rules (``nitro-tools.md`` section 5.3): 32 SHA-384 registers, the first 16
-locked at boot, an extended register is ``SHA384(old || data)``. Measuring an image is the room ``measure``.
+locked at boot, an extended register is ``SHA384(old || data)``, and a measured thing's is its hash, extended
+into zeros (section 2.2). Measuring an image is the room ``measure``.
 """
 
 import hashlib
@@ -13,6 +14,10 @@ PCR_COUNT = 32
 PCR_SIZE = 48  # bytes, SHA-384
 ZERO_PCR = bytes(PCR_SIZE)
 LOCKED_AT_BOOT = 16
+IMAGE_PCRS = (0, 1, 2)
+"""The registers that every image fills, and that are zero in debug mode."""
+SIGNER_PCR = 8
+"""The register that holds the certificate which signed the image."""
 
 
 class PcrError(CloisterError):
@@ -32,6 +37,11 @@ def extend(old: bytes, data: bytes) -> bytes:
     if len(old) != PCR_SIZE:
         raise PcrError(f"a PCR holds {PCR_SIZE} bytes, not {len(old)}")
     return hashlib.sha384(old + data).digest()
+
+
+def measure_bytes(data: bytes) -> bytes:
+    """Return the register for a file or certificate (DER) alone, as ``nitro-cli pcr`` prints it."""
+    return extend(ZERO_PCR, hashlib.sha384(data).digest())
 
 
 class PcrBank:

@@ -72,7 +72,7 @@ def test_json_is_for_machines(document: str, root: list[str], capsys: pytest.Cap
     assert len(answer["Signers"]) == 5
     assert command(document, *root, *PCR0, *AT, "--json", "--nonce", "00") == 1
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["Verified"], answer["Step"], answer["Name"]) == (False, 20, "nonce")
+    assert (answer["Verified"], answer["Step"], answer["Name"]) == (False, 21, "nonce")
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_genuine_documents(shared_vectors: Path, capsys: pytest.CaptureFixture[s
     assert command(str(shared_vectors / "attestation/20251110_8e5652f3b009.cose"), *root) == 0
     assert "aws.nitro-enclaves" in capsys.readouterr().out
     assert command(str(shared_vectors / "attestation/20221109_7df2cdc016ae.cose"), *root) == 1
-    assert "step 15 (signature)" in capsys.readouterr().err
+    assert "step 16 (signature)" in capsys.readouterr().err
     debug = str(shared_vectors / "attestation/20250818_050f82ac1d03.cose")
     assert command(debug, *root) == 1
-    assert "step 18 (debug)" in capsys.readouterr().err
+    assert "step 19 (debug)" in capsys.readouterr().err
     assert command(debug, *root, "--allow-debug") == 0
     assert "WARNING" in capsys.readouterr().out
 
@@ -131,16 +131,16 @@ def test_the_local_root_is_the_default(
 
 
 REFUSED = {
-    "wrong register": (["--pcr", f"0={'11' * 48}"], "step 19 (pcrs): PCR0 is 1010"),
+    "wrong register": (["--pcr", f"0={'11' * 48}"], "step 20 (pcrs): PCR0 is 1010"),
     "register not shown": ([*PCR0, "--pcr", f"16={'00' * 48}"], "PCR16 is expected"),
-    "wrong nonce": ([*PCR0, "--nonce", "00"], "step 20 (nonce)"),
-    "wrong user data": ([*PCR0, "--user-data", "00"], "step 21 (user_data)"),
+    "wrong nonce": ([*PCR0, "--nonce", "00"], "step 21 (nonce)"),
+    "wrong user data": ([*PCR0, "--user-data", "00"], "step 22 (user_data)"),
     "expired": (
         [*PCR0, "--at", "2025-02-04T00:00:00Z"],
         "step 13 (validity): the signing certificate expired",
     ),
     "now": (PCR0, "step 13 (validity)"),
-    "old": ([*PCR0, "--at", "2025-02-03T13:00:00+00:00", "--max-age", "60"], "step 17 (age)"),
+    "old": ([*PCR0, "--at", "2025-02-03T13:00:00+00:00", "--max-age", "60"], "step 18 (age)"),
 }
 
 

@@ -273,7 +273,7 @@ def test_no_flipped_bit_passes() -> None:
 
 def test_the_checks_are_named_in_the_order_they_run() -> None:
     """The names of the checks are distinct, since steps are numbered by them."""
-    assert len(set(CHAIN_CHECKS)) == len(CHAIN_CHECKS) == 8
+    assert len(set(CHAIN_CHECKS)) == len(CHAIN_CHECKS) == 9
 
 
 def test_openssl_accepts_the_chain(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 Follows ``nitro-tools.md`` section 5.4 and, where AWS's text and its genuine documents disagree, the documents
 (``kms-and-attestation.md`` sections 3.2 and 3.4): optional fields are present and null or absent, byte fields
-hold 0 to 1024 bytes, PCR banks may be sparse. Stricter than the text: values are 48 bytes, no unknown fields.
+hold 0 to 1024 bytes, PCR banks may be sparse. Stricter than the text: values are 48 bytes, no unknown fields,
+and the map of registers is definite.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Self
 
 from cloister.cose import CborError, IndefiniteMap, decode_cbor, encode_cbor
@@ -35,24 +38,41 @@ class DocumentError(CloisterError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A document's content; nothing in it is to be believed before ``verify`` returned it."""
+    """A document's content; nothing in it is to be believed before ``verify`` returned it.
+
+    It cannot be changed, so it may be shared. It is no key for a dictionary: two equal contents may have come
+    in different bytes, and the same statement may be signed often.
+    """
 
     module_id: str
+    """1 to 128 printable ASCII characters: instance id, and ``-enc`` or ``-tpm`` with 16 digits."""
     timestamp: int
     """Milliseconds since 1970 (UTC)."""
-    pcrs: dict[int, bytes]
-    """Registers by number: the enclave's, or the NitroTPM's when ``nitrotpm`` is set."""
+    pcrs: Mapping[int, bytes]
+    """Registers by number, 48 bytes each: the enclave's, or the NitroTPM's when ``nitrotpm`` is set.
+
+    Read-only. Ascending if the signer wrote them so; a register that the signer left out is not here.
+    """
     certificate: bytes
+    """The signer's certificate, DER, 1 to 1024 bytes."""
     cabundle: tuple[bytes, ...]
-    """Issuers, root first."""
+    """Its issuers, DER, root first."""
     public_key: bytes | None = None
+    """0 to 1024 bytes, of whatever form the enclave chose; null and absent are None."""
     user_data: bytes | None = None
+    """0 to 1024 bytes; null and absent are None."""
     nonce: bytes | None = None
+    """0 to 1024 bytes; null and absent are None."""
     nitrotpm: bool = False
+    """Whether a NitroTPM made it (``kms-and-attestation.md`` section 3.4), not an enclave."""
+
+    def __post_init__(self) -> None:
+        """Keep a copy of the registers that nobody can change."""
+        object.__setattr__(self, "pcrs", MappingProxyType(dict(self.pcrs)))
 
     @property
     def time(self) -> datetime:
-        """When the document was made."""
+        """When the document was made, to the millisecond (UTC)."""
         return _EPOCH + timedelta(milliseconds=self.timestamp)
 
     @property
@@ -134,14 +154,14 @@ def _timestamp(value: Any) -> int:
 
 
 def _pcrs(value: Any, count: int) -> dict[int, bytes]:
-    if not isinstance(value, dict) or not 1 <= len(value) <= count:
-        raise _wrong(f"the PCR bank is not a map of 1 to {count} registers")
+    if not isinstance(value, dict) or isinstance(value, IndefiniteMap) or not 1 <= len(value) <= count:
+        raise _wrong(f"the PCR bank is not a definite map of 1 to {count} registers")
     for index, register in value.items():
         if not isinstance(index, int) or not 0 <= index < count:
             raise _wrong(f"a PCR's number is not one of 0 to {count - 1}")
         if not isinstance(register, bytes) or len(register) != PCR_SIZE:
             raise _wrong(f"PCR{index} is not a byte string of {PCR_SIZE} bytes, as SHA384 demands")
-    return dict(value)
+    return value
 
 
 def _bytes(name: str, value: Any) -> bytes:

@@ -20,7 +20,8 @@ from cloister.build.source import Source, SourceName, open_source
 from cloister.build.tree import Limits
 from cloister.eif import BuildMetadata, EifWriter, ImageMetadata, SectionSource, SectionType
 from cloister.kit import Kit
-from cloister.measure import Measurements, measure, measure_bytes
+from cloister.measure import Measurements, measure
+from cloister.pcrs import measure_bytes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

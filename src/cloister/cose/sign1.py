@@ -98,7 +98,7 @@ class Sign1:
     def verify(self, public_key: ec.EllipticCurvePublicKey) -> None:
         """Check the signature over the bytes as received; raise CoseError."""
         algorithm = self.algorithm
-        if algorithm != _algorithm_of(public_key.curve):
+        if algorithm is not _algorithm_of(public_key.curve):
             raise CoseError(
                 f"the envelope says {algorithm.name}, which is not for a {public_key.curve.name} key"
             )

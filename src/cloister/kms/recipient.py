@@ -6,8 +6,8 @@ Everything here speaks of a verified document; there is no way to have a Recipie
 """
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from cloister.attestation import Document, Expected, VerificationError, verify
+from cloister.attestation import CertificateCache, Document, Expected, VerificationError, verify
 from cloister.aws import Fault
 from cloister.cms import IV_SIZE, KEY_SIZE, seal
 
@@ -29,8 +29,11 @@ LOGGED_PCRS = (0, 1, 2, 3, 4, 8)  # those that CloudTrail records
 class Trust:
     """Which roots may stand behind a document, and how old it may be."""
 
-    roots: Sequence[x509.Certificate]
+    roots: Callable[[datetime], Sequence[x509.Certificate]]
+    """Asked at each document, so that a root that was replaced is known at once."""
     max_age: timedelta = timedelta(seconds=300)
+    cache: CertificateCache = field(default_factory=CertificateCache, repr=False, compare=False)
+    """An enclave asks for many things under one certificate, which lives for three hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,10 @@ class Recipient:
                 "ValidationException",
                 "Recipient must have both AttestationDocument and KeyEncryptionAlgorithm.",
             )
-        expect = Expected(pcrs=None, any_pcrs=True, allow_debug=True, max_age=trust.max_age)
+        # Any registers, debug ones too: the key's policy judges them, by the condition keys below.
+        expect = Expected(any_pcrs=True, allow_debug=True, max_age=trust.max_age)
         try:
-            document = verify(blob, roots=trust.roots, now=now, expect=expect)
+            document = verify(blob, roots=trust.roots(now), now=now, expect=expect, cache=trust.cache)
         except VerificationError as error:
             raise Fault("ValidationException", f"The attestation document is not valid: {error}") from error
         spki = document.public_key

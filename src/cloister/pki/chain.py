@@ -1,14 +1,13 @@
 """Validate an attestation chain: pinned root, exact order, constraints, validity to the second, signatures.
 
-RFC 5280 section 6 narrowed to the genuine profile (``kms-and-attestation.md`` sections 3.1, 3.3 and 3.6): our
-own checks for everything a reader of that profile can state, over our own reading of the DER, and the path
-and signature check of ``cryptography.x509.verification`` over the very same certificates. Not here:
-revocation lists, which AWS's verification procedure leaves out too.
+RFC 5280 section 6 narrowed to the genuine profile (``kms-and-attestation.md`` sections 3.1, 3.3 and 3.6),
+where a chain is a straight line with one root: nothing has to be searched. Certificates are read twice, by us
+(``der``) and by ``cryptography``; what we check is what we read, the keys are those that it read. Not here:
+fetching revocation lists, which AWS's procedure leaves out too; the operator's own list is honoured.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NoReturn
 
@@ -16,11 +15,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509 import verification
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.errors import CloisterError
+from cloister.pki.cache import CertificateCache
 from cloister.pki.der import BasicConstraints, CertificateParts, DerError, KeyUsage, key_identifier
+from cloister.pki.link import Link
+from cloister.pki.revocation import Revocation
 
 CHAIN_CHECKS = (
     "certificates",  # each parses completely, as X.509 version 3
@@ -31,12 +32,15 @@ CHAIN_CHECKS = (
     "leaf",  # the leaf may sign and may not issue
     "validity",  # the time lies within every certificate's life
     "chain signatures",  # each is signed by the one before it
+    "revocation",  # none is on the operator's list
 )
 MAX_CERTIFICATE = 1024  # bytes, nsm-api attestation_process.md, section 3.2.2
 MAX_BUNDLE = 8  # genuine bundles hold 4; bounds the work a hostile document can ask for
 
 # AlgorithmIdentifiers and object identifiers as DER (RFC 5480, RFC 5280 section 4.2)
 _ECDSA_WITH_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
+_P384_KEY = bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004")  # before an uncompressed point
+_P384_KEY_SIZE = len(_P384_KEY) + 96
 _BASIC_CONSTRAINTS = bytes.fromhex("551d13")
 _KEY_USAGE = bytes.fromhex("551d0f")
 _SUBJECT_KEY = bytes.fromhex("551d0e")
@@ -49,10 +53,8 @@ _NARROWING = {
     bytes.fromhex("551d36"): "inhibitAnyPolicy",
     bytes.fromhex("551d25"): "extKeyUsage",
 }
-_AUTHORITY_POLICY = verification.ExtensionPolicy.permit_all().require_present(
-    x509.BasicConstraints, verification.Criticality.CRITICAL, None
-)
-_LEAF_POLICY = verification.ExtensionPolicy.permit_all()
+_ECDSA = ec.ECDSA(hashes.SHA384())
+_NO_ROOT = "the chain does not start at a trusted root"
 
 
 class ChainError(CloisterError):
@@ -64,44 +66,39 @@ class ChainError(CloisterError):
 
 
 def validate_chain(
-    leaf: bytes, cabundle: Sequence[bytes], roots: Sequence[x509.Certificate], at: datetime
+    leaf: bytes,
+    cabundle: Sequence[bytes],
+    roots: Sequence[x509.Certificate],
+    at: datetime,
+    *,
+    revoked: Collection[Revocation] = (),
+    cache: CertificateCache | None = None,
 ) -> tuple[x509.Certificate, ...]:
     """Return the chain, root first and leaf last, or raise ChainError naming the check that failed.
 
-    ``cabundle`` has the order of a document's: root first. Fractions of a second in ``at`` are dropped:
-    validity is inclusive to the second (RFC 5280, section 4.1.2.5).
+    ``cabundle`` has the order of a document's: root first. Fractions of a second in ``at``, which must be
+    aware, are dropped: validity is inclusive to the second (RFC 5280, section 4.1.2.5). A chain that
+    ``cache`` remembers is held once more to a pinned root, every certificate's life, and ``revoked``.
     """
     if not 1 <= len(cabundle) <= MAX_BUNDLE:
         _refuse("certificates", f"the CA bundle holds {len(cabundle)} certificates, not 1 to {MAX_BUNDLE}")
     ders = (*cabundle, leaf)
-    links = [_parse(der, _title(index, len(ders))) for index, der in enumerate(ders)]
-    root = next((root for root in roots if root.public_bytes(Encoding.DER) == cabundle[0]), None)
-    if root is None:
-        _refuse("root", "the chain does not start at a trusted root")
-    for link in links:
-        _check_algorithms(link)
-    for issuer, link in pairwise(links):
-        _check_order(issuer, link)
-    for index, link in enumerate(links[:-1]):
-        _check_authority(link, below=len(links) - 2 - index, is_root=index == 0)
-    _check_leaf(links[-1])
-    moment = at.replace(microsecond=0)
-    for link in reversed(links):  # the shortest-lived first: its end says most to a reader
+    chain = None if cache is None else cache.recall(ders)
+    known = chain is not None
+    if chain is None:
+        chain = _read(ders, roots)
+    elif not any(root == chain[0].certificate for root in roots):
+        _refuse("root", _NO_ROOT)
+    moment = at.astimezone(UTC).replace(microsecond=0)
+    for link in chain:
         _check_validity(link, moment)
-    chain = tuple(link.certificate for link in links)
-    _check_signatures(root, chain, moment)
-    return chain
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A certificate as the library reads it, as we do, and what to call it."""
-
-    title: str
-    certificate: x509.Certificate
-    parts: CertificateParts
-    constraints: BasicConstraints | None
-    usage: KeyUsage | None
+    if not known:
+        _check_signatures(chain)
+    if revoked:
+        _check_revocation(chain, revoked)
+    if cache is not None and not known:
+        cache.remember(ders, chain)
+    return tuple([link.certificate for link in chain])
 
 
 def _refuse(check: str, message: str) -> NoReturn:
@@ -115,7 +112,28 @@ def _title(index: int, count: int) -> str:
     return "the root certificate" if index == 0 else f"CA certificate {index}"
 
 
-def _parse(der: bytes, title: str) -> _Link:
+def _read(ders: tuple[bytes, ...], roots: Sequence[x509.Certificate]) -> tuple[Link, ...]:
+    """Read a chain and check whatever is true of it at all times.
+
+    Its root is the caller's own object, if it is the same byte for byte; that one has its key ready.
+    """
+    pinned = next((root for root in roots if root.public_bytes(Encoding.DER) == ders[0]), None)
+    chain = tuple(
+        [_parse(der, _title(index, len(ders)), None if index else pinned) for index, der in enumerate(ders)]
+    )
+    if pinned is None:
+        _refuse("root", _NO_ROOT)
+    for link in chain:
+        _check_algorithms(link)
+    for issuer, link in pairwise(chain):
+        _check_order(issuer, link)
+    for index, link in enumerate(chain[:-1]):
+        _check_authority(link, below=len(chain) - 2 - index, is_root=index == 0)
+    _check_leaf(chain[-1])
+    return chain
+
+
+def _parse(der: bytes, title: str, certificate: x509.Certificate | None) -> Link:
     """Read every part that later checks touch, so that none of them meets a surprise."""
     if not 1 <= len(der) <= MAX_CERTIFICATE:
         _refuse("certificates", f"{title} has {len(der)} bytes, not 1 to {MAX_CERTIFICATE}")
@@ -126,27 +144,27 @@ def _parse(der: bytes, title: str) -> _Link:
         read_usage = KeyUsage.from_bytes(usage[1]) if usage else None
         if not parts.inner_algorithm == parts.outer_algorithm == _ECDSA_WITH_SHA384:
             _refuse("algorithms", f"{title} is not signed with ecdsa-with-SHA384, inside and outside")
-        certificate = x509.load_der_x509_certificate(der)
-        lives = certificate.not_valid_before_utc <= certificate.not_valid_after_utc
+        certificate = certificate or x509.load_der_x509_certificate(der)
     except ValueError as error:
         raise ChainError(
             "certificates", f"{title} is not a well-formed X.509 certificate: {error}"
         ) from error
-    if not lives:
+    if parts.begins > parts.ends:
         _refuse("certificates", f"{title} ends before it begins")
-    return _Link(title, certificate, parts, read_constraints, read_usage)
+    return Link(title, certificate, parts, read_constraints, read_usage)
 
 
-def _check_algorithms(link: _Link) -> None:
+def _check_algorithms(link: Link) -> None:
     """Hold key, signature algorithm and extensions to what we implement completely."""
+    info = link.parts.key
+    if not (info.startswith(_P384_KEY) and len(info) == _P384_KEY_SIZE):
+        _refuse("algorithms", f"{link.title} does not hold a P-384 key in its one canonical form")
     try:
-        key = link.certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        _refuse("algorithms", f"{link.title} does not hold a P-384 key")
-    if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != link.parts.key:
-        _refuse("algorithms", f"{link.title} does not hold its key in the one canonical form")
+        link.certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ChainError(
+            "algorithms", f"{link.title} holds a key that is not a point of the curve P-384"
+        ) from error
     for oid, (critical, _) in link.parts.extensions.items():
         if critical and oid not in _CRITICAL_KNOWN:
             _refuse("algorithms", f"{link.title} has a critical extension that is unknown ({oid.hex()})")
@@ -156,7 +174,7 @@ def _check_algorithms(link: _Link) -> None:
             )
 
 
-def _check_order(issuer: _Link, link: _Link) -> None:
+def _check_order(issuer: Link, link: Link) -> None:
     if link.parts.issuer != issuer.parts.subject:
         _refuse(
             "order", f"{link.title} is not issued by the certificate before it (bundle order: root first)"
@@ -172,7 +190,7 @@ def _check_order(issuer: _Link, link: _Link) -> None:
         _refuse("order", f"{link.title} names another issuer's key than that of the certificate before it")
 
 
-def _check_authority(link: _Link, *, below: int, is_root: bool) -> None:
+def _check_authority(link: Link, *, below: int, is_root: bool) -> None:
     """Check a certificate with ``below`` further authorities between it and the leaf (RFC 5280, 4.2.1.9)."""
     constraints, usage = link.constraints, link.usage
     if constraints is None or not constraints.ca or not link.parts.extensions[_BASIC_CONSTRAINTS][0]:
@@ -188,15 +206,15 @@ def _check_authority(link: _Link, *, below: int, is_root: bool) -> None:
         _refuse("authorities", f"{link.title} may not sign certificates (keyUsage)")
 
 
-def _check_leaf(link: _Link) -> None:
+def _check_leaf(link: Link) -> None:
     if link.constraints is not None and link.constraints.ca:
         _refuse("leaf", "the signing certificate is marked as a CA (basicConstraints)")
     if link.usage is None or not link.usage.digital_signature or link.usage.key_cert_sign:
         _refuse("leaf", "the signing certificate's keyUsage must allow digitalSignature and not keyCertSign")
 
 
-def _check_validity(link: _Link, moment: datetime) -> None:
-    begins, ends = link.certificate.not_valid_before_utc, link.certificate.not_valid_after_utc
+def _check_validity(link: Link, moment: datetime) -> None:
+    begins, ends = link.parts.begins, link.parts.ends
     if moment < begins:
         _refuse("validity", f"{link.title} is not valid before {_text(begins)}; the time is {_text(moment)}")
     if moment > ends:
@@ -207,33 +225,22 @@ def _text(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _check_signatures(root: x509.Certificate, chain: tuple[x509.Certificate, ...], moment: datetime) -> None:
-    """Let cryptography build and check the path from the one root, and insist that it is this very chain."""
-    verifier = (
-        verification.PolicyBuilder()
-        .store(verification.Store([root]))
-        .time(moment)
-        .extension_policies(ca_policy=_AUTHORITY_POLICY, ee_policy=_LEAF_POLICY)
-        .max_chain_depth(MAX_BUNDLE)
-        .build_client_verifier()
-    )
-    leaf_first = list(reversed(chain))
-    try:
-        verified = verifier.verify(chain[-1], list(chain[1:-1]))
-    except verification.VerificationError as error:
-        raise ChainError("chain signatures", _explain(chain, error)) from error
-    if list(verified.chain) != leaf_first:
-        _refuse("chain signatures", "another path than the document's leads to the root")
-
-
-def _explain(chain: tuple[x509.Certificate, ...], error: Exception) -> str:
-    """Say which signature is wrong; only a refused chain pays for this."""
-    for index, (issuer, certificate) in enumerate(pairwise(chain)):
-        key = issuer.public_key()
+def _check_signatures(chain: tuple[Link, ...]) -> None:
+    """Check every signature but the root's own, which proves nothing: the root is pinned."""
+    for issuer, link in pairwise(chain):
+        key = issuer.certificate.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey), "_check_algorithms admits P-384 keys alone"
         try:
-            key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashes.SHA384()))
-        except InvalidSignature:
-            return f"{_title(index + 1, len(chain))} is not signed by the certificate before it"
-    first_line = str(error).splitlines()[0] if str(error) else "no reason given"
-    return f"the path does not validate: {first_line}"
+            key.verify(link.parts.signature, link.parts.signed, _ECDSA)
+        except InvalidSignature as error:
+            raise ChainError(
+                "chain signatures", f"{link.title} is not signed by the certificate before it"
+            ) from error
+
+
+def _check_revocation(chain: tuple[Link, ...], revoked: Collection[Revocation]) -> None:
+    for link in chain:
+        if Revocation(link.parts.issuer, link.parts.serial) in revoked:
+            _refuse(
+                "revocation", f"{link.title} (serial {link.parts.serial:x}) is on the list of revoked ones"
+            )

@@ -21,6 +21,7 @@ from cloister.errors import CloisterError
 from cloister.measure import measure
 from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend
 from cloister.places import current_places
+from cloister.trust import TrustMissingError, trusted_roots
 
 _MEASURED = ("--pcr", "--image", "--signer", "--role-arn", "--instance-id", "--nitrotpm-pcr")
 
@@ -87,12 +88,14 @@ def hold_expectations(
 
 def read_roots(paths: list[Path] | None) -> list[x509.Certificate]:
     """Return the trusted roots: those named, or this host's own; raise CloisterError."""
-    own = current_places().pki / "root.pem"
-    if paths is None and not own.exists():
+    if paths is not None:
+        return [root for path in paths for root in _read_certificates(path, "root certificate")]
+    try:
+        return list(trusted_roots(current_places().pki, datetime.now(UTC)))
+    except TrustMissingError:
         raise CloisterError(
             "this host has no root of trust of its own: name one with --root, or run 'cloister setup'"
-        )
-    return [root for path in paths or [own] for root in _read_certificates(path, "root certificate")]
+        ) from None
 
 
 def image_registers(path: Path) -> dict[int, bytes]:

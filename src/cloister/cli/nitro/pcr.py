@@ -9,7 +9,7 @@ from cloister.build import read_bounded
 from cloister.cli.nitro.describe_eif import nitro_errors
 from cloister.cli.nitro.grammar import Arguments, Option
 from cloister.eif import load_signing_certificate
-from cloister.measure import measure_bytes
+from cloister.pcrs import measure_bytes
 
 _MAX_INPUT = 1 << 30
 _MAX_PEM = 64 << 10

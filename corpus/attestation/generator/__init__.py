@@ -1,0 +1,1 @@
+"""Make attestation documents that are right, and ones that are wrong in exactly one way."""
