@@ -1,6 +1,7 @@
 """What a verifier knows beforehand, as options: registers by value, image, signer or host; and the rest."""
 
 import argparse
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from cloister.cli.attestation.sources import MAX_TEXT
 from cloister.cli.options import FILES
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
-from cloister.measure import measure, measure_bytes
+from cloister.measure import measure
 from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend
 from cloister.places import current_places
 from cloister.trust import TrustMissingError, trusted_roots
@@ -75,9 +76,7 @@ def hold_expectations(
         args.usage_error(f"one of the arguments {' '.join(_MEASURED)} --any-pcrs is required")
     return Expected(
         pcrs=_expected_pcrs(args) or None,
-        nitrotpm_pcrs=_join(args.usage_error, [("--nitrotpm-pcr", [*args.nitrotpm_pcr])])
-        if args.nitrotpm_pcr
-        else None,
+        nitrotpm_pcrs=_join(args.usage_error, [("--nitrotpm-pcr", args.nitrotpm_pcr or [])]) or None,
         any_pcrs=args.any_pcrs,
         nonce=nonce,
         user_data=args.user_data,
@@ -141,7 +140,7 @@ def _hex(text: str) -> bytes:
 
 def _expected_pcrs(args: argparse.Namespace) -> dict[int, bytes]:
     """Join what the options say of each register; two that differ are wrong usage."""
-    claims: list[tuple[str, list[tuple[int, bytes]]]] = [("--pcr", [*(args.pcr or ())])]
+    claims: list[tuple[str, list[tuple[int, bytes]]]] = [("--pcr", args.pcr or [])]
     for option, index, text in (("--role-arn", 3, args.role_arn), ("--instance-id", 4, args.instance_id)):
         if text is not None:
             claims.append((option, [(index, extend(ZERO_PCR, os.fsencode(text)))]))
@@ -166,10 +165,11 @@ def _join(
 
 
 def _signer_register(path: Path) -> bytes:
+    """Return the register that a signing certificate's images have: it is measured as DER."""
     certificates = _read_certificates(path, "signer's certificate")
     if len(certificates) != 1:
         raise CloisterError(f"'{plain(str(path))}' holds {len(certificates)} certificates, one was expected")
-    return measure_bytes(certificates[0].public_bytes(Encoding.DER))
+    return extend(ZERO_PCR, hashlib.sha384(certificates[0].public_bytes(Encoding.DER)).digest())
 
 
 def _read_certificates(path: Path, what: str) -> list[x509.Certificate]:
