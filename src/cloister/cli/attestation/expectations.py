@@ -19,7 +19,7 @@ from cloister.cli.options import FILES
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
 from cloister.measure import measure
-from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend
+from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend, measure_bytes
 from cloister.places import current_places
 from cloister.trust import TrustMissingError, trusted_roots
 
