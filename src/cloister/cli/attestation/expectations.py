@@ -1,7 +1,6 @@
 """What a verifier knows beforehand, as options: registers by value, image, signer or host; and the rest."""
 
 import argparse
-import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -36,7 +35,10 @@ def add_expectation_arguments(parser: argparse.ArgumentParser) -> None:
         "--image", metavar="EIF", type=Path, help="PCR0, 1, 2 (and 8) as this image measures here"
     ).complete = FILES  # type: ignore[attr-defined] # shtab's way
     registers.add_argument(
-        "--signer", metavar="PEM", type=Path, help="PCR8 of images signed with this certificate"
+        "--signer",
+        metavar="PEM",
+        type=Path,
+        help="PCR8: any image signed with this certificate, old ones too",
     ).complete = FILES  # type: ignore[attr-defined]
     registers.add_argument("--pcr", metavar="N=HEX", type=_pcr, action="append", help="one PCR; repeatable")
     registers.add_argument("--role-arn", metavar="ARN", help="PCR3 of hosts with this role")
@@ -169,7 +171,7 @@ def _signer_register(path: Path) -> bytes:
     certificates = _read_certificates(path, "signer's certificate")
     if len(certificates) != 1:
         raise CloisterError(f"'{plain(str(path))}' holds {len(certificates)} certificates, one was expected")
-    return extend(ZERO_PCR, hashlib.sha384(certificates[0].public_bytes(Encoding.DER)).digest())
+    return measure_bytes(certificates[0].public_bytes(Encoding.DER))
 
 
 def _read_certificates(path: Path, what: str) -> list[x509.Certificate]:
