@@ -107,12 +107,17 @@ def environment(state: Path, logs: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(directory: Path, root: Path, *options: str) -> Iterator[Server]:
-    """Run ``cloister kms serve`` until the block ends; it must end well unless it was killed."""
+def running(directory: Path, root: Path | None, *options: str) -> Iterator[Server]:
+    """Run ``cloister kms serve`` until the block ends; it must end well unless it was killed.
+
+    Without a root it trusts that of its own host, in ``state/cloister/pki``.
+    """
     state, logs = directory / "state", directory / "logs"
     initialise_kms(state / "cloister/kms")
     ready, announce = os.pipe()
-    words = [sys.executable, "-m", "cloister.cli.main", "kms", "serve", "--root", str(root)]
+    words = [sys.executable, "-m", "cloister.cli.main", "kms", "serve"]
+    if root is not None:
+        words += ["--root", str(root)]
     listening = () if "--uds" in options else ("--port", "0")
     process = subprocess.Popen(
         [*words, *listening, "--ready-fd", str(announce), *options],

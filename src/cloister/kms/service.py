@@ -83,8 +83,9 @@ class Service:
         except Fault as fault:
             status, body = fault.status, encode_fault(fault)
             _record_fault(record, fault)
-        except Exception:  # noqa: BLE001 - whatever went wrong inside, the caller gets AWS's answer
-            _LOG.exception("request %s failed", request_id)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong inside, the caller gets AWS's answer
+            known = isinstance(error, CloisterError)  # such as a root of trust that cannot be read
+            _LOG.error("request %s failed: %s", request_id, error, exc_info=not known)
             status, body = _INTERNAL.status, encode_fault(_INTERNAL)
             _record_fault(record, _INTERNAL)
         try:
