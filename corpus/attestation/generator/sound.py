@@ -9,7 +9,7 @@ from corpus.attestation.generator.draft import AUTHORITIES, MADE, NOW, PCRS, Dra
 from corpus.attestation.generator.flaws_expectations import expected, registers
 from corpus.attestation.generator.flaws_fields import nitrotpm
 from corpus.attestation.generator.keys import ORDER, digest
-from corpus.attestation.generator.reissue import begins, dropped, ends, padded
+from corpus.attestation.generator.reissue import UNKNOWN, authorities, begins, dropped, ends, extended, padded
 
 _AWS = "AWS attestation_process 3.2"
 
@@ -63,6 +63,11 @@ def _chains() -> Iterator[Case]:
         "instance-without-key-ids",
         "genuine chains: older instance certificates have no SKI and AKI",
         dropped("instance", SUBJECT_KEY, AUTHORITY_KEY),
+    )
+    yield sound("chain-of-six", f"{_AWS}: any number of intermediate authorities", authorities(6))
+    unknown = extended("leaf", UNKNOWN, b"\x05\x00", b"")
+    yield sound(
+        "extension-not-critical", "RFC 5280 4.2: what is unknown and not critical is ignored", unknown
     )
     yield sound("certificate-1024-bytes", f"{_AWS}.2.2: 1 to 1024 bytes", padded("leaf", 1024))
 
