@@ -55,7 +55,11 @@ CASES: dict[str, tuple[list[tuple[list[bytes], list[int]]], list[tuple[int, byte
     ),
     "too large is for the module to say": ([([b"x" * 0x1400], [0x3000])], [(13, b"4097:xxxxxxxx")]),
     "no request": ([([], [0x3000])], [(0, b"")]),
-    "empty request": ([([b""], [0x3000])], [(0, b"")]),
+    "an empty request is for the module to refuse": ([([b""], []), ([], [0x3000])], [(0, b""), (2, b"0:")]),
+    "the first of two requests has no place": (
+        [([b"a"], []), ([b"bc"], []), ([], [100])],
+        [(0, b""), (0, b""), (4, b"2:bc")],
+    ),
     "no place": ([([b"hello"], [3])], [(0, b"")]),
     "the module is in trouble": ([([b"trouble"], [100])], [(0, b"")]),
     "answered once": ([([b"a"], [100]), ([], [100])], [(3, b"1:a"), (0, b"")]),
@@ -80,7 +84,7 @@ def test_requests_wait_in_the_ring_until_they_can_be_answered(comes: bool) -> No
     async def test() -> None:
         front = FrontEnd((8,), memory_size=1 << 20, buffer_size=0x4000)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        device = NsmDevice(echo, ready=lambda: ready)
+        device = NsmDevice(echo, ready=lambda: None if ready.done() else ready)
         task = asyncio.create_task(serve_device(front.back_end, device))
         front.set_up()
         ring = front.queues[0]

@@ -122,11 +122,23 @@ def test_a_response_survives_its_bytes(response: Response) -> None:
         (encode_cbor({"DescribePCR": {"more": [1], "index": 3}}), DescribePcr(3)),
         (b"\xbf\x6bDescribePCR\xbf\x65index\x18\x03\xff\xff", DescribePcr(3)),
         (b"\xb8\x01\x78\x07LockPCR\xa1\x65index\x19\x00\x10", LockPcr(16)),
+        (encode_cbor({"ExtendPCR": {"index": 16, "data": "x"}}), ExtendPcr(16, b"x")),
+        (encode_cbor({"Attestation": {"nonce": "\xe9"}}), Attest(nonce=b"\xc3\xa9")),
+        (encode_cbor({"GetRandom": None}), GetRandom()),
     ],
-    ids=["no fields", "some fields", "foreign fields", "indefinite maps", "long heads"],
+    ids=[
+        "no fields",
+        "some fields",
+        "foreign fields",
+        "indefinite maps",
+        "long heads",
+        "text as bytes",
+        "text as optional bytes",
+        "null for no fields",
+    ],
 )
 def test_requests_are_read_as_leniently_as_by_aws(data: bytes, request_: Request) -> None:
-    """Missing optional and unknown fields and other encoders' habits are understood."""
+    """Missing optional and unknown fields, texts for bytes and other encoders' habits are understood."""
     assert decode_request(data) == request_
 
 
@@ -145,16 +157,23 @@ WRONG = {
     "duplicate field": (b"\xa1\x67LockPCR\xa2\x65index\x10\x65index\x11", ErrorCode.INVALID_OPERATION),
     "tag": (b"\xc0\x69GetRandom", ErrorCode.INVALID_OPERATION),
     "depth": (b"\x81" * 4096, ErrorCode.INVALID_OPERATION),
-    "no fields where needed": (encode_cbor("LockPCR"), ErrorCode.INVALID_ARGUMENT),
-    "null fields": (encode_cbor({"LockPCR": None}), ErrorCode.INVALID_ARGUMENT),
-    "missing field": (encode_cbor({"ExtendPCR": {"index": 16}}), ErrorCode.INVALID_ARGUMENT),
-    "index as text": (encode_cbor({"LockPCR": {"index": "16"}}), ErrorCode.INVALID_ARGUMENT),
-    "index true": (encode_cbor({"LockPCR": {"index": True}}), ErrorCode.INVALID_ARGUMENT),
-    "index negative": (encode_cbor({"LockPCR": {"index": -1}}), ErrorCode.INVALID_ARGUMENT),
-    "data as text": (encode_cbor({"ExtendPCR": {"index": 16, "data": "x"}}), ErrorCode.INVALID_ARGUMENT),
-    "data as numbers": (encode_cbor({"ExtendPCR": {"index": 16, "data": [1]}}), ErrorCode.INVALID_ARGUMENT),
-    "nonce as text": (encode_cbor({"Attestation": {"nonce": "n"}}), ErrorCode.INVALID_ARGUMENT),
-    "nonce false": (encode_cbor({"Attestation": {"nonce": False}}), ErrorCode.INVALID_ARGUMENT),
+    "no fields where needed": (encode_cbor("LockPCR"), ErrorCode.INVALID_OPERATION),
+    "null fields": (encode_cbor({"LockPCR": None}), ErrorCode.INVALID_OPERATION),
+    "missing field": (encode_cbor({"ExtendPCR": {"index": 16}}), ErrorCode.INVALID_OPERATION),
+    "index as text": (encode_cbor({"LockPCR": {"index": "16"}}), ErrorCode.INVALID_OPERATION),
+    "index true": (encode_cbor({"LockPCR": {"index": True}}), ErrorCode.INVALID_OPERATION),
+    "index negative": (encode_cbor({"LockPCR": {"index": -1}}), ErrorCode.INVALID_OPERATION),
+    "index too large for its type": (encode_cbor({"LockPCR": {"index": 65536}}), ErrorCode.INVALID_OPERATION),
+    "range too large for its type": (
+        encode_cbor({"LockPCRs": {"range": 65536}}),
+        ErrorCode.INVALID_OPERATION,
+    ),
+    "fields where there are none": (encode_cbor({"GetRandom": {}}), ErrorCode.INVALID_OPERATION),
+    "no fields where all may be absent": (encode_cbor("Attestation"), ErrorCode.INVALID_OPERATION),
+    "data null": (encode_cbor({"ExtendPCR": {"index": 16, "data": None}}), ErrorCode.INVALID_OPERATION),
+    "data as numbers": (encode_cbor({"ExtendPCR": {"index": 16, "data": [1]}}), ErrorCode.INVALID_OPERATION),
+    "nonce as number": (encode_cbor({"Attestation": {"nonce": 1}}), ErrorCode.INVALID_OPERATION),
+    "nonce false": (encode_cbor({"Attestation": {"nonce": False}}), ErrorCode.INVALID_OPERATION),
     "too large": (bytes(MAX_REQUEST + 1), ErrorCode.INPUT_TOO_LARGE),
 }
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.attestation import Document, Expected, verify
-from cloister.cose import encode_cbor
+from cloister.cose import Sign1, encode_cbor
 from cloister.errors import CloisterError
 from cloister.nsm import (
     MAX_REQUEST,
@@ -124,7 +124,7 @@ def test_registers_are_extended_and_locked(module: SecurityModule) -> None:
 
 def test_registers_that_do_not_exist(module: SecurityModule) -> None:
     """Number 32 and above, and ranges beyond the bank, are InvalidIndex."""
-    for request in (DescribePcr(32), ExtendPcr(32, b""), LockPcr(65536), LockPcrs(33)):
+    for request in (DescribePcr(32), ExtendPcr(32, b""), LockPcr(65535), LockPcrs(33)):
         assert ask(module, request) == Refusal(ErrorCode.INVALID_INDEX)
 
 
@@ -153,6 +153,18 @@ def test_documents_state_the_request_and_the_locked_registers(module: SecurityMo
     assert content.pcrs == PcrBank(VALUES).locked()
     ask(module, LockPcr(17))
     assert attested(module, Attest()).pcrs[17] == extend(ZERO_PCR, b"config")
+
+
+@pytest.mark.parametrize(("form", "first", "last"), [("indefinite", 0xBF, 0xFF), ("definite", 0xA9, 0xF6)])
+def test_both_forms_of_documents_can_be_had(issuer: Issuer, form: str, first: int, last: int) -> None:
+    """The payload's map is as AWS has written it since June 2025, or as before; both verify."""
+    module = SecurityModule(module_id=MODULE_ID, bank=PcrBank(VALUES), credentials=issuer, document_map=form)
+    answer = ask(module, Attest())
+    assert isinstance(answer, SignedDocument)
+    payload = Sign1.from_bytes(answer.document).payload
+    assert (payload[0], payload[-1]) == (first, last)
+    assert payload[1:11] == b"\x69module_id"
+    assert attested(module, Attest()).pcrs == PcrBank(VALUES).locked()
 
 
 def test_fields_of_1024_bytes_fit_together_and_larger_ones_do_not(module: SecurityModule) -> None:

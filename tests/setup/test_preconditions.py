@@ -155,5 +155,5 @@ def test_an_identity_is_made_once_and_stays(places: Places) -> None:
 
     assert trust(Wishes(instance_id="i-0123456789abcdef0")) == "made for i-0123456789abcdef0 in us-east-1"
     assert trust(Wishes()) == "i-0123456789abcdef0 in us-east-1"
-    with pytest.raises(Exception, match="an identity is for good"):
+    with pytest.raises(Exception, match="cloister host set"):
         trust(Wishes(instance_id="i-0fedcba9876543210"))

@@ -1,4 +1,4 @@
-"""The supervisor's parts, each alone: identity, console, guest services, registers, control socket, log."""
+"""The supervisor's parts, each alone: identity, console, guest services, control socket, log."""
 
 import asyncio
 import contextlib
@@ -8,21 +8,17 @@ import signal
 import socket
 import struct
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloister.control import Reply, Request
-from cloister.pcrs import extend
 from cloister.supervisor.console import Console, ConsoleLog
 from cloister.supervisor.control_socket import ControlSocket
 from cloister.supervisor.identity import Identity, make_slot
 from cloister.supervisor.journal import Journal
-from cloister.supervisor.security import make_bank
 from cloister.supervisor.services import HEARTBEAT_PORT, STATUS_PORT, GuestServices
-from cloister.trust import initialise
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
@@ -191,20 +187,6 @@ def test_other_ports_are_dialled_outside() -> None:
         services.close()
 
     run(story())
-
-
-def test_debug_registers_are_zero_but_for_the_hosts(tmp_path: Path) -> None:
-    """Debug mode zeroes the image's registers, PCR3 and PCR4 stay; production has them all."""
-    role = "arn:aws:iam::123456789012:role/enclave"
-    trust = initialise(
-        tmp_path, region="local", instance_id="i-1234567890abcdef0", role_arn=role, now=datetime.now(UTC)
-    )
-    measured = {0: b"\x01" * 48, 1: b"\x02" * 48, 2: b"\x03" * 48, 8: b"\x08" * 48}
-    host = {3: extend(bytes(48), role.encode()), 4: extend(bytes(48), trust.instance_id.encode())}
-    production = make_bank(measured, trust, debug=False).locked()
-    debug = make_bank(measured, trust, debug=True).locked()
-    assert production == {index: bytes(48) for index in range(16)} | measured | host
-    assert debug == {index: bytes(48) for index in range(16)} | host
 
 
 def test_control_socket_describes_and_keeps_who_wants_the_end(tmp_path: Path) -> None:

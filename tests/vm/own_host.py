@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cloister.build import Recipe, build_image
+from cloister.build import Recipe, Signer, build_image
 from cloister.kit import Kit
 from cloister.transport import listen, open_stream
 from cloister.trust import initialise
@@ -74,14 +74,15 @@ class OwnHost:
         enclaves: list[dict[str, Any]] = json.loads(self.nitro_cli("describe-enclaves"))
         return enclaves
 
-    def image(self, kit: Kit, source: str, *arguments: str) -> Path:
+    def image(self, kit: Kit, source: str, *arguments: str, signer: Signer | None = None) -> Path:
         """Compile a guest program and make an image of it that runs it with these arguments."""
         name = "-".join((source.removesuffix(".c"), *arguments))
         root, image = self.top / f"root-{source}", self.top / f"{name}.eif"
         program = root / "bin/program"
         if not program.exists():
             compile_guest(source, program)
-        build_image(root, image, kit=kit, recipe=Recipe(cmd=["/bin/program", *arguments], name=name))
+        recipe = Recipe(cmd=["/bin/program", *arguments], name=name)
+        build_image(root, image, kit=kit, recipe=recipe, signer=signer)
         return image
 
     def listen(self, port: int) -> socket.socket:

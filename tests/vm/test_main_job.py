@@ -101,6 +101,13 @@ def test_running_enclave_is_described(story: Story, enclave: Enclave) -> None:
     assert Path("/proc", str(mine["ProcessID"])).is_dir()
 
 
+def test_the_program_says_what_it_is(story: Story, enclave: Enclave) -> None:
+    """The in-enclave library answers ``cloister attestation request`` beside the program's own work."""
+    words = ("cloister", "attestation", "request", enclave["EnclaveID"], "--image", "secret.eif", "--json")
+    told = json.loads(story.session.run(*words).stdout)
+    assert {name: told["PCRs"][name] for name in story.pcrs} == story.pcrs
+
+
 def test_right_image_gets_the_secret_and_proves_it(story: Story, enclave: Enclave) -> None:
     """The proof is HMAC-SHA256 of the challenge under the secret, which is nowhere in the answer."""
     answer = ask(story, enclave, code=0)

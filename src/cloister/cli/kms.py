@@ -6,7 +6,9 @@ import logging
 import os
 import socket
 from collections import deque
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -24,7 +26,7 @@ from cloister.kms import (
     serve,
 )
 from cloister.places import Places, current_places
-from cloister.trust import open_trust
+from cloister.trust import open_trust, trusted_roots
 
 HELP = """The key service: AWS KMS's API, with attestation enforced.
 
@@ -53,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="PEM",
-        help="trust attestation documents under these roots; may be given again (this host's local root)",
+        help="trust attestation documents under these roots; may be given again "
+        "(this host's own, also when it is replaced meanwhile)",
     )
     server.add_argument(
         "--max-age", type=_positive, default=300, metavar="SECONDS", help="oldest attestation document (300)"
@@ -86,10 +89,9 @@ def decision_log_path(places: Places) -> Path:
 
 def _serve(args: argparse.Namespace, places: Places) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    roots = [root for path in args.root or [_local_root(places)] for root in _read_roots(path)]
     service = Service(
         open_store(places.kms),
-        trust=Trust(roots=roots, max_age=timedelta(seconds=args.max_age)),
+        trust=Trust(roots=_roots(args.root, places), max_age=timedelta(seconds=args.max_age)),
         log=DecisionLog(decision_log_path(places)),
     )
     if args.uds is not None:
@@ -118,8 +120,13 @@ def _endpoint(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _local_root(places: Places) -> Path:
-    return open_trust(places.pki).root_pem_path
+def _roots(paths: list[Path] | None, places: Places) -> Callable[[datetime], Sequence[x509.Certificate]]:
+    """Return who says which roots are trusted: the files, read once, or this host, which may get another."""
+    if paths:
+        named = [root for path in paths for root in _read_roots(path)]
+        return lambda _: named
+    open_trust(places.pki)
+    return partial(trusted_roots, places.pki)
 
 
 def _read_roots(path: Path) -> list[x509.Certificate]:

@@ -23,9 +23,11 @@ VERBS = {
     "wait": "wait for an enclave's end and exit with its program's status",
     "stop": "end enclaves",
     "top": "processor and memory use of each enclave, live",
-    "attestation": "attestation documents: verify",
+    "attestation": "attestation documents: ask an enclave for one, verify, show, compare",
     "inspect": "how well a running enclave is kept apart, measured from /proc",
     "kms": "the key service: serve it, read its decisions",
+    "pki": "the root of trust: make, show, export or replace it, take its key offline, share it",
+    "host": "who this host is: the role and instance that documents name, their encoding",
     "explain": "nitro-cli's error codes: what they mean, and what to do about them on this host",
     "completion": "print a completion script for your shell",
 }

@@ -14,6 +14,7 @@ from typing import Final
 from cloister.cli.options import FILES, seconds
 from cloister.control import EnclaveFailure
 from cloister.errors import CloisterError
+from cloister.nsm import DOCUMENT_MAPS
 from cloister.places import Places, current_places
 from cloister.running import (
     FAILED,
@@ -83,6 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", metavar="N", help="name of the enclave; default: the image's")
     parser.add_argument("--cid", metavar="C", type=_cid, help="context id, from 4; default: the first free")
+    parser.add_argument(
+        "--role-arn", metavar="ARN", type=_role, help="the role that PCR3 is made of; default: the host's"
+    )
+    parser.add_argument(
+        "--document-map",
+        choices=DOCUMENT_MAPS,
+        help="how documents are encoded: as AWS since June 2025, or before; default: the host's way",
+    )
     parser.add_argument(
         "--detach", "-d", action="store_true", help="print the id of the booted enclave and leave it running"
     )
@@ -246,7 +255,19 @@ def _request(args: argparse.Namespace, eif: Path, name: str) -> RunRequest:
         cid=args.cid,
         debug=args.debug,
         name=name,
+        role_arn=args.role_arn,
+        document_map=args.document_map,
     )
+
+
+def _role(text: str) -> str:
+    from cloister.trust import check_role_arn  # noqa: PLC0415 -- brings the cryptography along
+
+    try:
+        check_role_arn(text)
+    except CloisterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _count(text: str) -> int:

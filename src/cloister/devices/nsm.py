@@ -9,15 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from cloister.errors import CloisterError
-from cloister.nsm import MAX_REQUEST, MAX_RESPONSE
-from cloister.vhost import DeviceError, Virtqueue
+from cloister.nsm import MAX_REQUEST, MAX_RESPONSE, NotYetError
+from cloister.vhost import Chain, DeviceError, Virtqueue
 
 
 class NsmDevice:
     """Calls ``handle(request) -> response`` for each request; the call must not block for long.
 
-    ``ready()``, called at the first request, returns what ``handle`` needs: until it is done the requests
-    wait where they are, in the guest's ring, which bounds them.
+    ``ready()`` returns what has to be done before requests can be answered, None when nothing has: until it
+    is done they wait where they are, in the guest's ring, which bounds them. ``handle`` raises NotYetError
+    when it finds that ``ready()`` has to be asked again. One request is answered in each turn of the loop, so
+    that others have their turn with a guest that never stops asking (decision 127).
     """
 
     features = 0
@@ -28,14 +30,14 @@ class NsmDevice:
         self,
         handle: Callable[[bytes], bytes],
         *,
-        ready: Callable[[], asyncio.Future[Any]] | None = None,
+        ready: Callable[[], asyncio.Future[Any] | None] = lambda: None,
     ) -> None:
         self._handle = handle
-        self._make_ready = ready
-        self._ready: asyncio.Future[Any] | None = None
+        self._ready = ready
+        self._awaited: asyncio.Future[Any] | None = None
         self._fail: Callable[[DeviceError], None] | None = None
         self._queue: Virtqueue | None = None
-        self._request: bytes | None = None
+        self._scheduled = False  # whether the loop's next turn looks at the ring anyway
 
     def begin(self, fail: Callable[[DeviceError], None]) -> None:
         """Note how to end the device: a guest is coming."""
@@ -46,56 +48,90 @@ class NsmDevice:
         self._queue = queue
 
     def queue_stopped(self, _index: int) -> None:
-        """Forget what was not answered: the guest resets the device."""
+        """Leave the ring alone."""
         self._queue = None
-        self._request = None
 
     def kicked(self, _index: int) -> None:
-        """Answer what is there; at most the ring's size, so a guest cannot hold the loop."""
+        """Answer one request, if one is there; the next one in the loop's next turn."""
         queue = self._queue
-        if queue is None or (queue.pending and not self._is_ready()):
+        if queue is None or self._scheduled or (queue.pending and not self._is_ready()):
             return
-        for _ in range(queue.size):
-            chain = queue.pop()
-            if chain is None:
-                break
-            if chain.readable:
-                # One byte more than allowed is enough for the module to say that the request is too large.
-                self._request = b"".join(view[: MAX_REQUEST + 1] for view in chain.readable)[
-                    : MAX_REQUEST + 1
-                ]
-            queue.push(chain.head, self._answer(chain.writable))
-        queue.publish()
+        if self._answer_one(queue):
+            queue.publish()
+            if queue.pending:
+                self._schedule()
 
     def end(self) -> None:
         """Forget the peer: nothing else is held."""
         self._queue = self._fail = None
 
     def _is_ready(self) -> bool:
-        if self._make_ready is None:
-            return True
-        if self._ready is None:
-            self._ready = self._make_ready()
-            self._ready.add_done_callback(self._catch_up)
-        return self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None
+        if self._awaited is None:
+            self._awaited = self._ready()
+            if self._awaited is not None:
+                self._awaited.add_done_callback(self._catch_up)
+        return self._awaited is None
 
     def _catch_up(self, ready: asyncio.Future[Any]) -> None:
         """Answer what waited; where nothing can be answered, whoever prepares it ends the enclave."""
-        if ready.cancelled() or ready.exception() is not None:
-            return
+        if not ready.cancelled() and ready.exception() is None:
+            self._awaited = None
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at the ring again, outside of the back end's own calls."""
+        self._scheduled = False
         try:
             self.kicked(0)
         except DeviceError as error:
             if self._fail is not None:
                 self._fail(error)
 
-    def _answer(self, places: list[memoryview]) -> int:
-        """Write the response where the guest wants it; return its length, zero when it cannot be given."""
-        if not places or not self._request:
+    def _answer_one(self, queue: Virtqueue) -> bool:
+        """Take a request and give its answer; return whether anything was given back to the guest."""
+        chain = queue.pop()
+        if chain is None:
+            return False
+        if chain.writable:
+            return self._give(queue, chain.readable, [chain])
+        place = queue.pop()
+        if place is None:
+            # Linux offers the two one after the other. Given back alone, the request's interrupt would be
+            # taken for the answer's; it stays in the ring until the kick that follows its place.
+            queue.unpop(1)
+            return False
+        if place.readable:  # another request: this one will have no answer
+            queue.unpop(1)
+            queue.push(chain.head, 0)
+            return True
+        return self._give(queue, chain.readable, [chain, place])
+
+    def _give(self, queue: Virtqueue, parts: list[memoryview], chains: list[Chain]) -> bool:
+        """Give the chains back, the answer in the last of them; or, if it has to wait, leave them."""
+        written = self._answer(parts, chains[-1].writable)
+        if written is None:
+            queue.unpop(len(chains))
+            if self._is_ready():  # in no time
+                self._schedule()
+            return False
+        for chain in chains[:-1]:
+            queue.push(chain.head, 0)
+        queue.push(chains[-1].head, written)
+        return True
+
+    def _answer(self, parts: list[memoryview], places: list[memoryview]) -> int | None:
+        """Write the response where the guest wants it; return its length, zero when it cannot be given.
+
+        None when it cannot be given yet.
+        """
+        if not parts:
             return 0
-        request, self._request = self._request, None
+        # One byte more than allowed is enough for the module to say that the request is too large.
+        request = b"".join(view[: MAX_REQUEST + 1] for view in parts)[: MAX_REQUEST + 1]
         try:
             response = self._handle(request)
+        except NotYetError:
+            return None
         except CloisterError:
             return 0
         if len(response) > min(MAX_RESPONSE, sum(map(len, places))):
@@ -106,3 +142,7 @@ class NsmDevice:
             place[:size] = left[:size]
             left = left[size:]
         return len(response)
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._go_on)

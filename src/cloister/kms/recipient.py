@@ -6,7 +6,7 @@ Everything here speaks of a verified document; there is no way to have a Recipie
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,8 @@ LOGGED_PCRS = (0, 1, 2, 3, 4, 8)  # those that CloudTrail records
 class Trust:
     """Which roots may stand behind a document, and how old it may be."""
 
-    roots: Sequence[x509.Certificate]
+    roots: Callable[[datetime], Sequence[x509.Certificate]]
+    """Asked at each document, so that a root that was replaced is known at once."""
     max_age: timedelta = timedelta(seconds=300)
     cache: CertificateCache = field(default_factory=CertificateCache, repr=False, compare=False)
     """An enclave asks for many things under one certificate, which lives for three hours."""
@@ -55,7 +56,7 @@ class Recipient:
         # Any registers, debug ones too: the key's policy judges them, by the condition keys below.
         expect = Expected(any_pcrs=True, allow_debug=True, max_age=trust.max_age)
         try:
-            document = verify(blob, roots=trust.roots, now=now, expect=expect, cache=trust.cache)
+            document = verify(blob, roots=trust.roots(now), now=now, expect=expect, cache=trust.cache)
         except VerificationError as error:
             raise Fault("ValidationException", f"The attestation document is not valid: {error}") from error
         spki = document.public_key

@@ -7,6 +7,7 @@ device that carries them, do not need.
 from typing import TYPE_CHECKING, Any
 
 from cloister.nsm.messages import (
+    DOCUMENT_MAPS,
     MAX_REQUEST,
     MAX_RESPONSE,
     Attest,
@@ -19,6 +20,7 @@ from cloister.nsm.messages import (
     LockPcrs,
     MessageError,
     ModuleDescription,
+    NotYetError,
     PcrExtended,
     PcrLocked,
     PcrsLocked,
@@ -35,11 +37,13 @@ from cloister.nsm.messages import (
 )
 
 if TYPE_CHECKING:
-    from cloister.nsm.module import Credentials, SecurityModule
+    from cloister.nsm.module import RENEW_BEFORE, Credentials, SecurityModule
 
 __all__ = [
+    "DOCUMENT_MAPS",
     "MAX_REQUEST",
     "MAX_RESPONSE",
+    "RENEW_BEFORE",
     "Attest",
     "Credentials",
     "DescribeNsm",
@@ -51,6 +55,7 @@ __all__ = [
     "LockPcrs",
     "MessageError",
     "ModuleDescription",
+    "NotYetError",
     "PcrExtended",
     "PcrLocked",
     "PcrState",

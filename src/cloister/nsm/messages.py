@@ -2,7 +2,8 @@
 
 Follows ``nitro-tools.md`` section 5.2: a request without fields is a text, any other a map of one name to a
 map of fields in declaration order. Readers are as lenient as AWS's: unknown fields are ignored, absent
-optional ones are null, and lengths need not be minimal; duplicates, tags and trailing bytes are refused.
+optional ones are null, texts serve as bytes, and lengths need not be minimal; duplicates, tags and trailing
+bytes are refused. As there, whatever is not one of the seven requests has one answer, InvalidOperation.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from cloister.errors import CloisterError
 MAX_REQUEST = 0x1000  # bytes (nitro-tools.md, section 5.1)
 MAX_RESPONSE = 0x3000  # bytes, likewise
 _MAX_DEPTH = 4
+_MAX_NUMBER = 0xFFFF  # indices and ranges are u16 in AWS's types
+
+DOCUMENT_MAPS = ("indefinite", "definite")
+"""How a document's payload map is written: as AWS since June 2025, and as before (section 5.4)."""
 
 
 class ErrorCode(Enum):
@@ -36,6 +41,10 @@ class MessageError(CloisterError):
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NotYetError(CloisterError):
+    """The request cannot be answered yet: what its answer needs is being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +223,7 @@ def decode_request(data: bytes) -> Request:
     if name not in _REQUESTS:
         raise MessageError(ErrorCode.INVALID_OPERATION, "the request's name is unknown")
     kind, types = _REQUESTS[name]
-    return kind(**_checked(fields, types))
+    return kind(**_checked(fields, types, ErrorCode.INVALID_OPERATION))
 
 
 def encode_response(response: Response) -> bytes:
@@ -237,7 +246,7 @@ def decode_response(data: bytes) -> Response:
     if name not in _RESPONSES:
         raise MessageError(ErrorCode.INVALID_RESPONSE, "the answer's name is unknown")
     kind, types = _RESPONSES[name]
-    values = _checked(fields, types)
+    values = _checked(fields, types, ErrorCode.INVALID_RESPONSE)
     if kind is ModuleDescription:
         values["locked_pcrs"] = tuple(values["locked_pcrs"])
         if not all(type(index) is int for index in values["locked_pcrs"]):
@@ -256,13 +265,13 @@ def _encode(name: str, message: Request | Response, types: _Fields) -> bytes:
 
 
 def _open(data: bytes) -> tuple[str, Any]:
-    """Return a message's name and its fields, which are an empty map when it has none."""
+    """Return a message's name and its fields, None when it has none."""
     try:
         value = decode_cbor(data, max_depth=_MAX_DEPTH, minimal=False)
     except CborError as error:
         raise MessageError(ErrorCode.INVALID_OPERATION, f"the message is not CBOR: {error}") from error
     if isinstance(value, str):
-        return value, {}
+        return value, None
     if isinstance(value, dict) and len(value) == 1:
         name, fields = next(iter(value.items()))
         if isinstance(name, str):
@@ -270,17 +279,22 @@ def _open(data: bytes) -> tuple[str, Any]:
     raise MessageError(ErrorCode.INVALID_OPERATION, "a message is a name, or a map of one name to its fields")
 
 
-def _checked(fields: Any, types: _Fields) -> dict[str, Any]:
+def _checked(fields: Any, types: _Fields, code: ErrorCode) -> dict[str, Any]:
     """Return the known fields with their values; raise MessageError for a wrong or missing one."""
+    if not types:
+        if fields is None:
+            return {}
+        raise MessageError(code, "a message without fields has some")
     if not isinstance(fields, dict):
-        raise MessageError(ErrorCode.INVALID_ARGUMENT, "the message's fields are not a map")
-    values = {name: fields.get(name) for name in types}
-    for name, kind in types.items():
-        value = values[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise MessageError(
-                ErrorCode.INVALID_ARGUMENT, f"the message's field '{name}' is missing or of a wrong type"
-            )
-        if kind is int and value < 0:  # type: ignore[operator]  # the line above made it an int
-            raise MessageError(ErrorCode.INVALID_ARGUMENT, f"the message's field '{name}' is negative")
-    return values
+        raise MessageError(code, "the message's fields are not a map")
+    return {name: _value(name, fields.get(name), kind, code) for name, kind in types.items()}
+
+
+def _value(name: str, value: Any, kind: type | tuple[type, ...], code: ErrorCode) -> Any:
+    if isinstance(value, str) and kind in (bytes, _OPTIONAL_BYTES) and code is ErrorCode.INVALID_OPERATION:
+        return value.encode()  # a request's; answers are ours
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise MessageError(code, f"the message's field '{name}' is missing or of a wrong type")
+    if isinstance(value, int) and kind is int and not 0 <= value <= _MAX_NUMBER:
+        raise MessageError(code, f"the message's field '{name}' is not a number from 0 to {_MAX_NUMBER}")
+    return value

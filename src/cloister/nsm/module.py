@@ -2,7 +2,8 @@
 
 Follows ``nitro-tools.md`` section 5.3. Clock and randomness are arguments. It keeps the enclave's registers
 and its current signing credentials, nothing else; calls must not overlap. A guest can say anything: whatever
-the bytes are, the answer is a message, never an exception.
+the bytes are, the answer is a message, never an exception. Making credentials may take longer than answering:
+who makes them may say that they are not there yet (NotYetError).
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cloister.attestation import sign
 from cloister.errors import CloisterError
 from cloister.nsm.messages import (
+    DOCUMENT_MAPS,
     MAX_RESPONSE,
     Attest,
     DescribeNsm,
@@ -25,6 +27,7 @@ from cloister.nsm.messages import (
     LockPcrs,
     MessageError,
     ModuleDescription,
+    NotYetError,
     PcrExtended,
     PcrLocked,
     PcrsLocked,
@@ -43,6 +46,7 @@ VERSION = (1, 0, 0)  # what AWS's module says (nsm-and-eif-vectors.json)
 MAX_FIELD = 1024  # bytes each of user_data, nonce, public_key (nitro-tools.md, section 5.3)
 RANDOM_SIZE = 256  # bytes, section 5.1; the kernel's driver wants more than 23
 RENEW_BEFORE = timedelta(minutes=30)  # genuine documents are at most 2 h 22 min younger than their leaf
+_INDEFINITE = dict(zip(DOCUMENT_MAPS, (True, False), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +62,31 @@ class Credentials:
 
 
 class SecurityModule:
-    """The security module of one enclave."""
+    """The security module of one enclave.
+
+    ``credentials(now)`` makes new ones; raises NotYetError while it is at it, another CloisterError or an
+    OSError when it cannot. ``document_map`` is one of DOCUMENT_MAPS.
+    """
 
     def __init__(
-        self, *, module_id: str, bank: PcrBank, credentials: Callable[[datetime], Credentials]
+        self,
+        *,
+        module_id: str,
+        bank: PcrBank,
+        credentials: Callable[[datetime], Credentials],
+        document_map: str = "indefinite",
     ) -> None:
         self.module_id = module_id
+        self._indefinite = _INDEFINITE[document_map]
         self._bank = bank
         self._issue = credentials
         self._current: tuple[datetime, Credentials] | None = None  # when they were issued, and they
 
     def handle(self, request: bytes, *, now: datetime, random: Callable[[int], bytes]) -> bytes:
-        """Answer one request; what cannot be met is answered with an Error message, never raised."""
+        """Answer one request; what cannot be met is answered with an Error message, never raised.
+
+        Raises NotYetError alone, when it has to be asked again once there are credentials.
+        """
         response = encode_response(self._answer(request, now, random))
         if len(response) > MAX_RESPONSE:
             return encode_response(Refusal(ErrorCode.BUFFER_TOO_SMALL))
@@ -78,6 +95,8 @@ class SecurityModule:
     def _answer(self, request: bytes, now: datetime, random: Callable[[int], bytes]) -> Response:
         try:
             return self._perform(decode_request(request), now, random)
+        except NotYetError:
+            raise
         except MessageError as error:
             return Refusal(error.code)
         except PcrIndexError:
@@ -118,6 +137,7 @@ class SecurityModule:
             user_data=request.user_data,
             nonce=request.nonce,
             public_key=request.public_key,
+            indefinite=self._indefinite,
         )
         return SignedDocument(document)
 

@@ -34,6 +34,7 @@ _REGIONAL_LEAD = timedelta(hours=1)
 _ROOT_LEAD = timedelta(days=1)  # a clock that was fast at set-up may be put right later
 
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,15}[a-z0-9])?")  # keeps each CN within X.520's 64 characters
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 _MODULE_ID = re.compile(r"i-[0-9a-f]{8,17}-enc([0-9a-f]{16})")
 
@@ -69,9 +70,14 @@ def check_instance_id(instance_id: str) -> None:
         )
 
 
-def issue_root(key: ec.EllipticCurvePrivateKey, *, serial: int, now: datetime) -> x509.Certificate:
-    """Issue a self-signed root that lives 30 years."""
-    name = _name((NameOID.COUNTRY_NAME, _COUNTRY), *_ORGANIZED, (NameOID.COMMON_NAME, local_name()))
+def issue_root(
+    key: ec.EllipticCurvePrivateKey, *, serial: int, now: datetime, label: str = ""
+) -> x509.Certificate:
+    """Issue a self-signed root that lives 30 years; a label before its name tells it from other roots."""
+    if label and not _LABEL.fullmatch(label):
+        raise PkiError(f"the label '{label}' must be 1 to 32 lower-case letters, digits and inner hyphens")
+    common_name = local_name(label) if label else local_name()
+    name = _name((NameOID.COUNTRY_NAME, _COUNTRY), *_ORGANIZED, (NameOID.COMMON_NAME, common_name))
     builder = (
         _builder(name, name, key.public_key(), serial=serial, start=now - _ROOT_LEAD, life=_ROOT_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

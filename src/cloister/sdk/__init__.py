@@ -4,6 +4,13 @@ Synchronous; needs the standard library and ``cryptography`` alone; the same cod
 """
 
 from cloister.aws import Fault
+from cloister.sdk.attestation_protocol import (
+    ATTESTATION_PORT,
+    AttestationRequestError,
+    ask_enclave,
+    request_attestation,
+)
+from cloister.sdk.attestation_service import Binding, serve_attestation
 from cloister.sdk.device import NsmDevice, NsmError, attest, open_nsm
 from cloister.sdk.http_client import HttpError
 from cloister.sdk.kms import AwsCredentials, DataKey, KmsAnswerError, KmsClient, through_proxy
@@ -17,9 +24,12 @@ from cloister.sdk.streams import (
 )
 
 __all__ = [
+    "ATTESTATION_PORT",
     "MAX_MESSAGE",
     "PARENT_CID",
+    "AttestationRequestError",
     "AwsCredentials",
+    "Binding",
     "DataKey",
     "Fault",
     "HttpError",
@@ -29,9 +39,12 @@ __all__ = [
     "NsmError",
     "StreamError",
     "accept_parent",
+    "ask_enclave",
     "attest",
     "open_nsm",
     "receive_message",
+    "request_attestation",
     "send_message",
+    "serve_attestation",
     "through_proxy",
 ]

@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from cloister.errors import CloisterError
 
@@ -94,6 +95,11 @@ def accept_parent(listener: socket.socket) -> socket.socket:
     """Return the next connection that comes from the parent; anybody else's is closed unheard (HL-24)."""
     while True:
         stream, address = listener.accept()
-        if stream.family != getattr(socket, "AF_VSOCK", None) or address[0] == PARENT_CID:
+        if comes_from_parent(stream, address):
             return stream
         stream.close()
+
+
+def comes_from_parent(stream: socket.socket, address: Any) -> bool:
+    """Whether an accepted connection is the parent's; one that is not vsock's is a test's or a tool's own."""
+    return stream.family != getattr(socket, "AF_VSOCK", None) or address[0] == PARENT_CID

@@ -1,7 +1,6 @@
 """What ``cloister setup`` does, in order; every step looks first whether there is anything left to do."""
 
 import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from cloister.rootfs import assemble_examples
 from cloister.setup.footing import probe_once
 from cloister.setup.jail_root import ensure_jail_root
 from cloister.setup.system_packages import SystemPackagesError, install_packages, missing_packages
-from cloister.trust import TrustMissingError, initialise, open_trust
+from cloister.trust import TrustMissingError, initialise, new_instance_id, open_trust
 
 Progress = Callable[[float | None, str], None]
 """Called with the share done (0 to 1, or None when unknown) and what is being done."""
@@ -121,7 +120,7 @@ def _trust(places: Places, wishes: Wishes) -> str:
     try:
         trust = open_trust(places.pki)
     except TrustMissingError:
-        instance = wishes.instance_id or f"i-{secrets.token_hex(9)[:17]}"
+        instance = wishes.instance_id or new_instance_id()
         trust = initialise(
             places.pki,
             region=wishes.region,
@@ -136,8 +135,8 @@ def _trust(places: Places, wishes: Wishes) -> str:
     ):
         if wish and wish != have:
             raise CloisterError(
-                f"this host's {name} is {have or 'none'}, not {wish}: an identity is for good; "
-                f"remove {places.pki} to start a new one"
+                f"this host's {name} is {have or 'none'}, not {wish}: "
+                "change it with 'cloister host set', for enclaves to come"
             )
     return f"{trust.instance_id} in {trust.region}"
 

@@ -3,15 +3,13 @@
 import asyncio
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from cloister.control import EnclaveFailure, Registration
 from cloister.devices import CidError, Claim, HostNetwork, NsmDevice, VsockDevice, serve_mux
@@ -26,6 +24,7 @@ from cloister.supervisor.description import Description, metadata_json
 from cloister.supervisor.ending import Ending, Remains, explain, explain_silence
 from cloister.supervisor.identity import Identity
 from cloister.supervisor.journal import Journal
+from cloister.supervisor.preparing import Preparation
 from cloister.supervisor.request import RunRequest, boot_seconds
 from cloister.supervisor.services import GuestServices
 from cloister.supervisor.starting import Started
@@ -33,16 +32,11 @@ from cloister.transport import listen, listener_path
 from cloister.vhost import Device, DeviceError, serve_device
 from cloister.vmm import MachineError, pin_processors
 
-if TYPE_CHECKING:
-    from cloister.supervisor.security import Security
-
 HYPERVISOR_CID: Final = 0
 END_SECONDS: Final = 3.0
 """How long the last output may take to reach the console's readers."""
 HANDSHAKE_SECONDS: Final = 0.03
 """How long QEMU has this process to itself at its start: loading libraries meanwhile would slow both."""
-BEHIND: Final = 10
-"""The niceness of the thread that loads the cryptography while the guest boots."""
 RELEASE_SECONDS: Final = 0.5
 """How long after the heartbeat the image's memory is given back."""
 CONSOLE_SECONDS: Final = 1.0
@@ -111,26 +105,19 @@ class Enclave:
         measuring = pool.submit(measure, self._started.loaded.image)
         self._measured: asyncio.Future[Measurements] = asyncio.wrap_future(measuring)
 
-        @cache
-        def prepare() -> "Future[tuple[Identity, Security]]":
-            slot = int(self._place.slot, 16)
-            return pool.submit(_prepare, self._places, slot, measuring, debug=self._request.debug)
-
-        def ready() -> "asyncio.Future[Any]":
-            return asyncio.gather(asyncio.wrap_future(prepare()), asyncio.shield(self._measured))
-
-        def answer(request: bytes) -> bytes:
-            return prepare().result(0)[1].handle(request)
-
+        slot = int(self._place.slot, 16)
+        preparation = Preparation(
+            self._places, slot, measuring, self._request, pool=pool, complain=self._warn
+        )
         vsock = VsockDevice(guest_cid=self._claim.cid, dial=self._services.dial)
-        nsm = NsmDevice(answer, ready=ready)
+        nsm = NsmDevice(preparation.handle, ready=preparation.ready)
         # QEMU waits for its devices: they are served before anything else is looked at
         tasks = self._serve_devices(vsock, nsm)
         tasks += self._start(self._await_desertion(report))
         try:
             await asyncio.sleep(HANDSHAKE_SECONDS)
             self._machine.settle()
-            identity, _ = await asyncio.wrap_future(prepare())
+            identity, _ = await asyncio.wrap_future(preparation.prepared)
             self._recorder = recorder = self._record(identity)
             pool.submit(recorder.retire_others)
             self._control = control = self._register(identity, recorder, stack)
@@ -156,10 +143,11 @@ class Enclave:
         if self._control is not None:
             self._control.farewell(self._description.terminated_json())
 
+    def _warn(self, text: str) -> None:
+        self._journal.write("WARN", text)
+
     def _record(self, identity: Identity) -> FlightRecorder:
-        recorder = FlightRecorder(
-            self._places.logs, identity.enclave_id, complain=lambda text: self._journal.write("WARN", text)
-        )
+        recorder = FlightRecorder(self._places.logs, identity.enclave_id, complain=self._warn)
         self._journal.name(identity.slot_hex, recorder.event)
         recorder.update(
             enclave_name=self._request.wanted_name,
@@ -353,16 +341,6 @@ def _failed_start(error: Exception) -> Ending:
         case _:
             reason = f"[ E00 ] {type(error).__name__} in the supervisor; its log says where."
     return Ending("start-failed", " ".join(reason.split()))
-
-
-def _prepare(
-    places: Places, slot: int, measuring: "Future[Measurements]", *, debug: bool
-) -> tuple[Identity, "Security"]:
-    """Load the cryptography and open the root of trust, while the guest's kernel boots."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)  # the guest has the right of way
-    from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- as said
-
-    return prepare_security(places, slot, measuring, debug=debug)
 
 
 def _claim_cid(request: RunRequest, places: Places) -> Claim:

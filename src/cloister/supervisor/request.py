@@ -31,6 +31,10 @@ class RunRequest:
     cid: int | None = None
     debug: bool = False
     name: str | None = None
+    role_arn: str | None = None
+    """What PCR3 is made of, instead of the host's role."""
+    document_map: str | None = None
+    """How the enclave's documents are encoded, instead of the host's way."""
 
     @property
     def wanted_name(self) -> str:

@@ -1,17 +1,20 @@
 """The enclave's security module: answers nothing before the image's registers are known."""
 
 import os
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from cloister.control import EnclaveFailure
+from cloister.errors import CloisterError
 from cloister.measure import Measurements
-from cloister.nsm import Credentials, SecurityModule
+from cloister.nsm import RENEW_BEFORE, Credentials, NotYetError, SecurityModule
 from cloister.pcrs import PCR_SIZE, PcrBank, extend
 from cloister.places import Places
 from cloister.supervisor.identity import Identity
+from cloister.supervisor.request import RunRequest
 from cloister.trust import Trust, TrustError, open_trust
 
 MEASURE_SECONDS: Final = 300.0
@@ -20,7 +23,7 @@ MEASURE_SECONDS: Final = 300.0
 def make_bank(measured: Mapping[int, bytes], trust: Trust, *, debug: bool) -> PcrBank:
     """Return the registers an enclave starts with.
 
-    PCR3 is the host's role, PCR4 its instance, both of the bare string; in debug mode the image's own
+    PCR3 is the role, PCR4 the host's instance, both of the bare string; in debug mode the image's own
     registers are zero and those two stay (nitro-tools 2.2, 5.4).
     """
     zero = bytes(PCR_SIZE)
@@ -32,40 +35,106 @@ def make_bank(measured: Mapping[int, bytes], trust: Trust, *, debug: bool) -> Pc
 
 
 class Security:
-    """Makes the module when the first request comes, waiting for the measurement if it is not done."""
+    """Makes the module when the first request comes, waiting for the measurement if it is not done.
 
-    def __init__(self, module_id: str, trust: Trust, measuring: Future[Measurements], *, debug: bool) -> None:
+    Its credentials are made by a thread of ``pool``: that takes locks, files and perhaps a token's time.
+    When they cannot be made, ``complain`` is told why: the guest reads no more than InternalError.
+    """
+
+    def __init__(
+        self,
+        module_id: str,
+        trust: Trust,
+        measuring: Future[Measurements],
+        *,
+        debug: bool,
+        pool: Executor,
+        complain: Callable[[str], None],
+    ) -> None:
         self._module_id = module_id
         self._trust = trust
         self._measuring = measuring
         self._debug = debug
+        self._pool = pool
+        self._complain = complain
+        self._complaint = ""
         self._module: SecurityModule | None = None
+        self._asked = datetime.min.replace(tzinfo=UTC)
+        self._making: Future[Credentials | CloisterError] | None = None
 
-    def handle(self, request: bytes) -> bytes:
-        """Answer the guest."""
-        return self._made().handle(request, now=datetime.now(UTC), random=os.urandom)
+    @property
+    def pending(self) -> "Future[Credentials | CloisterError] | None":
+        """What an unanswered request waits for."""
+        return None if self._making is None or self._making.done() else self._making
+
+    def handle(self, request: bytes, now: datetime | None = None) -> bytes:
+        """Answer the guest; raises NotYetError when it has to be asked again after what is ``pending``."""
+        return self._made().handle(request, now=now or datetime.now(UTC), random=os.urandom)
+
+    def _credentials(self, now: datetime) -> Credentials:
+        """Return what a thread has made, if it is still good, or have it make new ones."""
+        if self._making is not None and self._making.done():
+            made, self._making = self._making.result(), None
+            if isinstance(made, CloisterError):
+                self._tell(str(made))
+                raise made
+            if self._asked <= now <= made.not_after - RENEW_BEFORE:
+                return made
+        if self._making is None:
+            self._asked = now
+            self._making = self._pool.submit(self._make, now)
+        raise NotYetError("the enclave's next certificate is being issued")
+
+    def _make(self, now: datetime) -> Credentials | CloisterError:
+        try:
+            return self._trust.enclave_credentials(self._module_id, now)
+        except CloisterError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 -- ours or a token's: the guest waits, and may ask again
+            return TrustError(f"{type(error).__name__}: {error}")
+
+    def _tell(self, complaint: str) -> None:
+        if complaint != self._complaint:  # a guest may ask without end
+            self._complaint = complaint
+            self._complain(f"no certificate for the enclave's documents: {complaint}")
 
     def _made(self) -> SecurityModule:
         if self._module is None:
             measured = self._measuring.result(MEASURE_SECONDS).registers()
-
-            def issue(now: datetime) -> Credentials:
-                return self._trust.enclave_credentials(self._module_id, now)
-
             bank = make_bank(measured, self._trust, debug=self._debug)
-            self._module = SecurityModule(module_id=self._module_id, bank=bank, credentials=issue)
+            self._module = SecurityModule(
+                module_id=self._module_id,
+                bank=bank,
+                credentials=self._credentials,
+                document_map=self._trust.document_map,
+            )
         return self._module
 
 
 def prepare_security(
-    places: Places, slot: int, measuring: Future[Measurements], *, debug: bool
+    places: Places,
+    slot: int,
+    measuring: Future[Measurements],
+    request: RunRequest,
+    *,
+    pool: Executor,
+    complain: Callable[[str], None],
 ) -> tuple[Identity, Security]:
-    """Name a new enclave and make its security module; raises EnclaveFailure E19."""
+    """Name a new enclave and make its security module; raises EnclaveFailure E19.
+
+    What the request says of role and encoding stands in place of what the host's file says.
+    """
     try:
         trust = open_trust(places.pki)
     except TrustError as error:
         raise EnclaveFailure(
             "E19", f"File operation failure. {error}.\nFile: '{places.pki}', failing operation: 'Open'."
         ) from None
+    trust = replace(
+        trust,
+        role_arn=request.role_arn or trust.role_arn,
+        document_map=request.document_map or trust.document_map,
+    )
     identity = Identity(trust.instance_id, slot)
-    return identity, Security(identity.module_id, trust, measuring, debug=debug)
+    module_id, debug = identity.module_id, request.debug
+    return identity, Security(module_id, trust, measuring, debug=debug, pool=pool, complain=complain)

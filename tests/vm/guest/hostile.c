@@ -66,11 +66,13 @@ static void *flood_nsm(void *seed)
 	unsigned state = (uintptr_t)seed;
 	int f = open("/dev/nsm", O_RDWR);
 
-	for (long i = 0;; i++) {
-		size_t n = i % 2 ? sizeof attest - 1 : 1 + rand_r(&state) % sizeof request;
+	for (long i = 0;; i++) { /* documents, noise, and documents with a byte or two bent */
+		size_t n = i % 3 ? sizeof attest - 1 : rand_r(&state) % (sizeof request + 1);
 
 		for (size_t k = 0; k < n; k++)
-			request[k] = i % 2 ? attest[k] : rand_r(&state);
+			request[k] = i % 3 ? attest[k] : rand_r(&state);
+		for (int bends = i % 3 == 2 ? 1 + rand_r(&state) % 2 : 0; bends; bends--)
+			request[rand_r(&state) % n] = rand_r(&state);
 		m = (struct message){(uintptr_t)request, n, (uintptr_t)response, sizeof response};
 		ioctl(f, 0xC0200A00, &m);
 		__atomic_add_fetch(&blows, 1, __ATOMIC_RELAXED);

@@ -1,39 +1,21 @@
-"""Ask a running hello enclave for an attestation document: ``python attest.py CID > hello.cose``."""
+"""Ask a running hello enclave for an attestation document: ``python attest.py CID > hello.cose``.
+
+What ``cloister attestation request`` does, as a program of one's own would do it; nothing is verified here.
+"""
 
 import secrets
-import socket
 import sys
-import time
 
 from cloister.errors import CloisterError
-from cloister.transport import RefusedError, open_stream
+from cloister.sdk import ask_enclave
 
-DOCUMENT_MAX = 16384
 START_SECONDS = 20.0
 """run-enclave returns at the enclave's heartbeat; its program starts a moment later."""
 
 
 def attest(cid: int, nonce: bytes) -> bytes:
-    """Return a fresh document that carries the nonce (24 to 64 bytes)."""
-    document = b""
-    with connect(cid) as stream:
-        stream.settimeout(10)
-        stream.sendall(bytes([len(nonce)]) + nonce)
-        while len(document) <= DOCUMENT_MAX and (piece := stream.recv(4096)):
-            document += piece
-    return document
-
-
-def connect(cid: int) -> socket.socket:
-    """Connect to the program, which may still be starting."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            return open_stream(cid, 5000)
-        except RefusedError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+    """Return a fresh document that carries the nonce (16 to 64 bytes)."""
+    return ask_enclave(cid, nonce, patience=START_SECONDS)
 
 
 if __name__ == "__main__":

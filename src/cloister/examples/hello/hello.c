@@ -1,11 +1,11 @@
 /*
  * The smallest enclave that says something and can prove what it is.
  *
- * It prints a line every two seconds, as AWS's hello example does, and answers every connection to vsock port
- * 5000 with a fresh attestation document: the caller sends one byte, the length of its nonce (24 to 64), and the
- * nonce; it gets the document, then the end of the stream.
+ * It prints a line every two seconds, as AWS's hello example does, and gives an attestation document to whoever
+ * asks, as docs/reference/attestation-protocol.md has it: version 1, the nonce's length, the nonce; the answer is
+ * 0 and a document, or 1 and why there is none, each after its length in two bytes.
  *
- * The request and response are the Nitro Secure Module's CBOR, written by hand: they have one fixed shape here.
+ * What goes to the Nitro Secure Module and comes back is CBOR, written by hand: it has one fixed shape here.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -18,9 +18,11 @@
 
 #include <linux/vm_sockets.h> /* last: older ones take for granted what sys/socket.h declares */
 
-#define PORT 5000
-#define NONCE_MIN 24 /* below, CBOR writes the length of a byte string in another way */
+#define PORT 3300
+#define VERSION 1
+#define NONCE_MIN 16
 #define NONCE_MAX 64
+enum { DOCUMENT, REFUSAL };
 #define RESPONSE_MAX 0x3000
 
 struct nsm_message {
@@ -40,8 +42,9 @@ static size_t attest(int nsm, const uint8_t *nonce, uint8_t length, uint8_t resp
 
     memcpy(end, request_head, sizeof request_head - 1);
     end += sizeof request_head - 1;
-    *end++ = 0x58; /* a byte string with a one-byte length */
-    *end++ = length;
+    if (length >= 24)
+        *end++ = 0x58; /* a byte string whose length is in the next byte, and not in this one */
+    *end++ = length >= 24 ? length : 0x40 | length;
     memcpy(end, nonce, length);
     end += length;
     memcpy(end, request_tail, sizeof request_tail - 1);
@@ -69,20 +72,46 @@ static int read_exactly(int fd, uint8_t *data, size_t length)
     return 0;
 }
 
-static void answer(int nsm, int caller)
+static void write_all(int fd, const uint8_t *data, size_t length)
 {
-    uint8_t length, nonce[NONCE_MAX], response[RESPONSE_MAX];
-    size_t start, document;
-
-    if (read_exactly(caller, &length, 1) || length < NONCE_MIN || length > NONCE_MAX || read_exactly(caller, nonce, length))
-        return;
-    document = attest(nsm, nonce, length, response, &start);
-    for (size_t sent = 0; sent < document;) {
-        ssize_t wrote = write(caller, response + start + sent, document - sent);
+    while (length > 0) {
+        ssize_t wrote = write(fd, data, length);
         if (wrote <= 0)
             return;
-        sent += wrote;
+        data += wrote;
+        length -= wrote;
     }
+}
+
+static void refuse(int caller, const char *why)
+{
+    uint8_t text[3 + 128] = {REFUSAL, 0, strlen(why)};
+
+    memcpy(text + 3, why, strlen(why));
+    write_all(caller, text, 3 + strlen(why));
+}
+
+static void answer(int nsm, int caller)
+{
+    uint8_t head[2], nonce[NONCE_MAX], response[RESPONSE_MAX];
+    size_t start, document;
+
+    if (read_exactly(caller, head, sizeof head))
+        return;
+    if (head[0] != VERSION || head[1] < NONCE_MIN || head[1] > NONCE_MAX) {
+        refuse(caller, "version 1 with a nonce of 16 to 64 bytes was expected");
+        return;
+    }
+    if (read_exactly(caller, nonce, head[1]))
+        return;
+    document = attest(nsm, nonce, head[1], response, &start);
+    if (document == 0) {
+        refuse(caller, "the security module gave no document");
+        return;
+    }
+    start -= 3; /* CBOR's 0x59 and a length in two bytes stand before the document, where ours belong */
+    response[start] = DOCUMENT;
+    write_all(caller, response + start, 3 + document);
 }
 
 static void serve_documents(void)

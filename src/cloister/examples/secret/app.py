@@ -3,7 +3,7 @@
 One request a connection on vsock port 5000, from the parent alone. The parent says where KMS is and lends the
 role's credentials; the program asks KMS to decrypt, with an attestation document, and answers a challenge
 with HMAC-SHA256(secret, challenge). The secret itself never leaves. What the parent says is not trusted: it
-can make the proof wrong, it cannot learn the secret.
+can make the proof wrong, it cannot learn the secret. Beside that it says what it is to whoever asks.
 """
 
 import base64
@@ -19,6 +19,7 @@ from cloister.sdk import (
     accept_parent,
     receive_message,
     send_message,
+    serve_attestation,
     through_proxy,
 )
 from cloister.transport import listen
@@ -36,12 +37,13 @@ def main() -> None:
     """Answer one connection after the other, for ever."""
     listener = listen(PORT)
     print(f"listening on vsock port {PORT}", flush=True)
-    while True:
-        with accept_parent(listener) as stream:
-            try:
-                serve(stream)
-            except CloisterError as error:
-                print(f"connection dropped: {error}", file=sys.stderr, flush=True)
+    with serve_attestation():
+        while True:
+            with accept_parent(listener) as stream:
+                try:
+                    serve(stream)
+                except CloisterError as error:
+                    print(f"connection dropped: {error}", file=sys.stderr, flush=True)
 
 
 def serve(stream: socket.socket) -> None:

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from cloister import trust as trust_room
 from cloister.attestation import Expected, sign, verify
 from cloister.errors import CloisterError
 from cloister.nsm import Credentials
 from cloister.pki import PkiError
-from cloister.trust import Trust, TrustError, TrustMissingError, initialise, open_trust, set_host
+from cloister.trust import (
+    DOCUMENT_MAPS,
+    Trust,
+    TrustError,
+    TrustMissingError,
+    initialise,
+    open_trust,
+    set_host,
+)
+from cloister.trust import files as trust_files
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 INSTANCE_ID = "i-0123456789abcdef0"
@@ -168,6 +176,21 @@ def test_the_identity_can_change(trust: Trust) -> None:
     assert "i-0fedcba9876543210" in instance.subject.rfc4514_string()
 
 
+def test_the_form_of_documents_is_kept(trust: Trust) -> None:
+    """Documents have the form of AWS's today until the host is told otherwise; older files tell nothing."""
+    assert trust.document_map == "indefinite"
+    for form in ("definite", "indefinite", "definite"):
+        assert set_host(trust.directory, document_map=form).document_map == form
+    assert set_host(trust.directory, role_arn=ROLE).document_map == "definite"
+    assert set_host(trust.directory, no_role=True).role_arn is None
+    path = trust.directory / "host.json"
+    old = {"region": "eu-central-1", "instance_id": INSTANCE_ID, "role_arn": None}
+    path.write_text(json.dumps(old))
+    assert open_trust(trust.directory).document_map == DOCUMENT_MAPS[0]
+    with pytest.raises(TrustError, match="'both' is no form of a map: expected indefinite or definite"):
+        set_host(trust.directory, document_map="both")
+
+
 @pytest.mark.parametrize(
     "role", ["", "enclave", "arn:aws:iam::12:role/x", "arn:aws:iam::123456789012:user/x", ROLE + "\n"]
 )
@@ -202,7 +225,7 @@ def test_a_host_without_root_is_told_what_to_do(directory: Path, tmp_path: Path)
 
 def test_a_lock_that_is_never_released_does_not_hang(trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for another process has an end, and says which lock."""
-    monkeypatch.setattr(trust_room, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(trust_files, "LOCK_TIMEOUT", 0.05)
     descriptor = os.open(trust.directory / ".lock", os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

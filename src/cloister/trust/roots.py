@@ -1,0 +1,161 @@
+"""The roots of a host: the one it issues under, those just retired, and how one takes another's place.
+
+``root.pem`` is the truth at every moment. A new root's key and regional authorities are put beside the old
+ones first; one rename of ``root.pem`` makes them count; then the old ones are taken away. Losing power at any
+point leaves one root or the other, whole.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from cloister.pki import local_name
+from cloister.trust.files import TrustError, TrustMissingError, read, remove, write
+from cloister.trust.keyed import KeyedCertificate, name_of, read_keyed, write_keyed
+from cloister.trust.renewal import issued_by
+
+OVERLAP: Final = timedelta(days=1)
+"""How long a retired root's documents are still accepted; enclaves leave it within 3 hours."""
+_AMAZON_ROOT: Final = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRoot:
+    """A root that a host is to issue under, with what it needs for that."""
+
+    certificate: x509.Certificate
+    entry: KeyedCertificate | None
+    """What ``root.key`` is to hold; None where the key is kept elsewhere."""
+    series: Sequence[KeyedCertificate] = ()
+    """Regional authorities issued ahead of time."""
+
+
+def read_root(directory: Path) -> x509.Certificate:
+    """Return the root's certificate; raise TrustMissingError when there is none that can be read."""
+    path = directory / "root.pem"
+    pem = read(path)
+    if pem is None:
+        raise TrustMissingError(f"there is no root of trust in {directory}: run 'cloister setup'")
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise TrustMissingError(f"{path} is damaged: run 'cloister setup'") from error
+
+
+def trusted_roots(directory: Path, now: datetime) -> tuple[x509.Certificate, ...]:
+    """Return the roots whose documents this host accepts: its own, then those retired a moment ago.
+
+    Reads two small files, so that whoever asks each time learns of a new root at once; raise TrustError.
+    """
+    try:
+        current = read_root(directory)
+        retired = [root for root, until in read_retired(directory) if until > now and root != current]
+    except OSError as error:
+        raise TrustError(f"the root of trust in {directory} is out of reach: {error.strerror}") from error
+    return (current, *retired)
+
+
+def read_retired(directory: Path) -> list[tuple[x509.Certificate, datetime]]:
+    """Return the roots that were replaced, and until when each is still trusted."""
+    try:
+        return [
+            (
+                x509.load_pem_x509_certificate(member["certificate"].encode()),
+                datetime.fromisoformat(member["until"]),
+            )
+            for member in json.loads(read(directory / "retired.json") or b"[]")
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise TrustError(f"{directory / 'retired.json'} is damaged: restore it, or remove it") from error
+
+
+def adopt(directory: Path, new: NewRoot, now: datetime, *, overlap: timedelta = OVERLAP) -> None:
+    """Make a root this host's own, in place of the one it has; called under the lock; raise TrustError."""
+    check_local_root(new.certificate)
+    settle(directory)
+    try:
+        old: x509.Certificate | None = read_root(directory)
+    except TrustMissingError:
+        old = None
+    replaced = old if old != new.certificate else None
+    keys, series = directory / "root.key", directory / "regional.pem"
+    if replaced is not None:
+        _retire(directory, replaced, now, overlap)
+    if new.entry is not None:
+        write_keyed(
+            keys, [*(entry for entry in read_keyed(keys) if entry.certificate == replaced), new.entry]
+        )
+    if new.series:
+        others = issued_by(replaced, read_keyed(series)) if replaced is not None else []
+        write_keyed(series, [*others, *new.series])
+    if old != new.certificate:
+        write(directory / "root.pem", new.certificate.public_bytes(Encoding.PEM))
+    settle(directory)
+
+
+def settle(directory: Path) -> None:
+    """Finish what was interrupted: what belongs to another root than ``root.pem`` goes; raise TrustError."""
+    try:
+        root = read_root(directory)
+    except TrustMissingError:
+        return
+    path = directory / "root.key"
+    keys = read_keyed(path)
+    own = [entry for entry in keys if entry.certificate == root]
+    if not own and path.exists():
+        retired = [certificate for certificate, _ in read_retired(directory)]
+        if not keys or any(entry.certificate not in retired for entry in keys):
+            what = "is another root's" if keys else "is damaged"
+            raise TrustError(f"{path} {what}: restore it, or move {directory} away for a new root")
+        remove(path)
+    elif keys != own:
+        write_keyed(path, own)
+    path = directory / "regional.pem"
+    series = read_keyed(path)
+    kept = issued_by(root, series)
+    if kept and kept != series:
+        write_keyed(path, kept)
+
+
+def check_local_root(certificate: x509.Certificate) -> None:
+    """Refuse a root that is not local, above all one that could be taken for Amazon's; raise TrustError."""
+    name = name_of(certificate)
+    owners = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    if (
+        fingerprint(certificate) == _AMAZON_ROOT
+        or "nitro-enclaves" in name.lower()
+        or any("amazon" in str(owner.value).lower() for owner in owners)
+    ):
+        raise TrustError(f"the root '{name}' is Amazon's or looks like it: no host issues under such a name")
+    if not f".{name}".endswith(f".{local_name()}"):
+        raise TrustError(f"the root is called '{name}': expected a name that ends in {local_name()}")
+    try:
+        certificate.verify_directly_issued_by(certificate)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound) as error:
+        raise TrustError(f"the certificate '{name}' is not a root: it has not signed itself") from error
+    if not constraints.ca:
+        raise TrustError(f"the certificate '{name}' may not issue others")
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate, in hexadecimal."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def _retire(directory: Path, old: x509.Certificate, now: datetime, overlap: timedelta) -> None:
+    kept = [(root, until) for root, until in read_retired(directory) if until > now and root != old]
+    members = [
+        {"until": until.isoformat(), "certificate": root.public_bytes(Encoding.PEM).decode()}
+        for root, until in (*kept, (old, now + overlap))
+    ]
+    write(directory / "retired.json", (json.dumps(members, indent=2) + "\n").encode())
