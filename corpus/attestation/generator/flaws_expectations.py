@@ -28,7 +28,7 @@ def flaws() -> Iterator[Case]:
         "decision: whoever asks for reconstruction gets AWS's bytes or a refusal",
         "reconstruction",
         reordered,
-        "strictness",
+        _LEVEL,
         given=together(expecting(reconstruct=True), expected(0, 1, 2)),
     )
 
@@ -58,7 +58,7 @@ def _revocations() -> Iterator[Case]:
             source,
             step,
             revoking(name),
-            "strictness",
+            _LEVEL,
             mended=revoking(name, serial=7),
         )
     yield flaw(
@@ -67,7 +67,7 @@ def _revocations() -> Iterator[Case]:
         f"{source}; pitfall: revocation by fingerprint",
         step,
         revoking("instance"),
-        "strictness",
+        _LEVEL,
         given=lambda draft: draft.change("instance", signed=negated_der),
         mended=revoking("instance", serial=7),
     )

@@ -113,7 +113,7 @@ def _expectations() -> Iterator[Case]:
         "other-certificate-revoked",
         "the verifier's list revokes another certificate of the same issuer",
         revoking("instance", serial=7),
-        "strictness",
+        "expectations",
     )
     yield sound(
         "debug-allowed",
