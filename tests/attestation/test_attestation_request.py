@@ -14,10 +14,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cloister.attestation import sign
+from cloister.attestation import Document, sign
 from cloister.cli.main import main
+from cloister.cose import Sign1
 from cloister.eif import Image, SectionSource, SectionType, sign_pcr0, write_eif
-from cloister.measure import measure, measure_bytes
+from cloister.measure import measure
 from cloister.pcrs import PcrBank, extend
 from cloister.sdk import ATTESTATION_PORT, serve_attestation
 from cloister.transport import listen, listener_path
@@ -92,7 +93,7 @@ def expected(*options: str) -> int:
 
 def test_measurements_may_be_named_by_what_they_measure(host: Path, capsys: Capture) -> None:
     """An image, its signer, the host's role and instance id stand for their registers, and add up."""
-    assert PCRS[8] == measure_bytes(SIGNER.public_bytes(Encoding.DER))
+    assert PCRS[8] == extend(ZERO, hashlib.sha384(SIGNER.public_bytes(Encoding.DER)).digest())
     assert PCRS[4] == hashlib.sha384(ZERO + INSTANCE_ID.encode()).digest()
     everything = [
         "--image",
@@ -120,6 +121,25 @@ def test_measurements_may_be_named_by_what_they_measure(host: Path, capsys: Capt
     ):
         assert expected(*options) == 1
         assert f"(pcrs): {register} is " in capsys.readouterr().err
+
+
+def test_nitrotpm_registers_are_expected_by_their_own_option(host: Path, capsys: Capture) -> None:
+    """An enclave's registers never stand for a TPM's, nor a TPM's for an enclave's."""
+    registers = {4: b"\4" * 48, 7: b"\7" * 48}
+    content = Document(
+        module_id="i-0123456789abcdef0-tpm0123456789abcdef",
+        timestamp=int(NOW.timestamp() * 1000),
+        pcrs=registers,
+        certificate=CREDENTIALS.certificate,
+        cabundle=CREDENTIALS.cabundle,
+        nitrotpm=True,
+    )
+    (host / "hello.cose").write_bytes(Sign1.sign(content.to_bytes(), CREDENTIALS.key).to_bytes())
+    assert expected("--nitrotpm-pcr", f"4={'04' * 48}", "--nitrotpm-pcr", f"7={'07' * 48}") == 0
+    assert expected("--nitrotpm-pcr", f"4={'05' * 48}") == 1
+    assert expected("--pcr", f"4={'04' * 48}") == 1
+    assert expected("--any-pcrs") == 0
+    assert "PCR7        " + "07" * 48 + "  Secure Boot policy" in capsys.readouterr().out
 
 
 def test_several_roots_may_be_trusted(host: Path) -> None:

@@ -144,16 +144,10 @@ def test_request_that_cannot_be_answered_yet_waits_in_the_ring() -> None:
                 raise NotYetError("soon")
             return echo(request)
 
-        asked = False
-
-        def ready() -> asyncio.Future[None] | None:
-            return awaited if asked and not awaited.done() else None
-
-        host = Host(NsmDevice(handle, ready=ready))
+        host = Host(NsmDevice(handle, ready=lambda: awaited))
         host.ring.add(b"before", writable=[100])
         host.ring.notify()
         await host.returned(1)
-        asked = True
         host.ring.add(b"document")
         host.ring.add(writable=[100])
         host.ring.add(b"after", writable=[100])
@@ -263,7 +257,13 @@ def test_garbage_while_a_request_waits(seed: int) -> None:
 
     async def test() -> None:
         awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        host = Host(NsmDevice(echo, ready=lambda: None if awaited.done() else awaited))
+
+        def handle(request: bytes) -> bytes:
+            if not awaited.done():
+                raise NotYetError("soon")
+            return echo(request)
+
+        host = Host(NsmDevice(handle, ready=lambda: awaited))
         host.ring.add(b"document")
         host.ring.add(writable=[0x3000])
         host.ring.notify()

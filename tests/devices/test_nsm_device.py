@@ -8,6 +8,7 @@ import pytest
 
 from cloister.devices import NsmDevice
 from cloister.errors import CloisterError
+from cloister.nsm import NotYetError
 from cloister.vhost import serve_device
 from simulators.vhost_front_end import FrontEnd, until
 
@@ -84,7 +85,13 @@ def test_requests_wait_in_the_ring_until_they_can_be_answered(comes: bool) -> No
     async def test() -> None:
         front = FrontEnd((8,), memory_size=1 << 20, buffer_size=0x4000)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        device = NsmDevice(echo, ready=lambda: None if ready.done() else ready)
+
+        def handle(request: bytes) -> bytes:
+            if not ready.done():
+                raise NotYetError("it is being prepared")
+            return echo(request)
+
+        device = NsmDevice(handle, ready=lambda: ready)
         task = asyncio.create_task(serve_device(front.back_end, device))
         front.set_up()
         ring = front.queues[0]

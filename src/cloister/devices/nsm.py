@@ -16,10 +16,10 @@ from cloister.vhost import Chain, DeviceError, Virtqueue
 class NsmDevice:
     """Calls ``handle(request) -> response`` for each request; the call must not block for long.
 
-    ``ready()`` returns what has to be done before requests can be answered, None when nothing has: until it
-    is done they wait where they are, in the guest's ring, which bounds them. ``handle`` raises NotYetError
-    when it finds that ``ready()`` has to be asked again. One request is answered in each turn of the loop, so
-    that others have their turn with a guest that never stops asking (decision 127).
+    ``handle`` raises NotYetError when the answer cannot be given yet; ``ready()`` then returns what has to be
+    done first, None when nothing has any more: until then this request and those after it wait where they
+    are, in the guest's ring, which bounds them. One request is answered in each turn of the loop, so that
+    others have their turn with a guest that never stops asking (decision 127).
     """
 
     features = 0
@@ -54,7 +54,7 @@ class NsmDevice:
     def kicked(self, _index: int) -> None:
         """Answer one request, if one is there; the next one in the loop's next turn."""
         queue = self._queue
-        if queue is None or self._scheduled or (queue.pending and not self._is_ready()):
+        if queue is None or self._scheduled or self._awaited is not None:
             return
         if self._answer_one(queue):
             queue.publish()
@@ -65,12 +65,12 @@ class NsmDevice:
         """Forget the peer: nothing else is held."""
         self._queue = self._fail = None
 
-    def _is_ready(self) -> bool:
-        if self._awaited is None:
-            self._awaited = self._ready()
-            if self._awaited is not None:
-                self._awaited.add_done_callback(self._catch_up)
-        return self._awaited is None
+    def _wait(self) -> None:
+        self._awaited = self._ready()
+        if self._awaited is None:  # it has been done meanwhile
+            self._schedule()
+        else:
+            self._awaited.add_done_callback(self._catch_up)
 
     def _catch_up(self, ready: asyncio.Future[Any]) -> None:
         """Answer what waited; where nothing can be answered, whoever prepares it ends the enclave."""
@@ -111,8 +111,7 @@ class NsmDevice:
         written = self._answer(parts, chains[-1].writable)
         if written is None:
             queue.unpop(len(chains))
-            if self._is_ready():  # in no time
-                self._schedule()
+            self._wait()
             return False
         for chain in chains[:-1]:
             queue.push(chain.head, 0)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cloister.measure import Measurements
+from cloister.nsm import NotYetError
 from cloister.places import Places
 from cloister.supervisor.request import RunRequest
 
@@ -45,17 +46,22 @@ class Preparation:
         """The enclave's names and its module; EnclaveFailure E19 when there is no root of trust."""
         return self._pool.submit(self._prepare)
 
+    def handle(self, request: bytes) -> bytes:
+        """Answer the guest; raises NotYetError when what is ``ready`` has to be waited for."""
+        if not self._is_prepared:
+            raise NotYetError("the security module is being prepared")
+        return self.prepared.result()[1].handle(request)
+
     def ready(self) -> "asyncio.Future[Any] | None":
-        """Return what has to be done before the guest can be answered, None when nothing has."""
-        waited: list[Future[Any]] = [self.prepared, self._measuring]
-        if not all(map(_has_succeeded, waited)):
-            return asyncio.gather(*(asyncio.wrap_future(one) for one in waited))
+        """Return what a request that was not answered waits for, None when that has been done."""
+        if not self._is_prepared:
+            return asyncio.gather(*(asyncio.wrap_future(one) for one in (self.prepared, self._measuring)))
         pending = self.prepared.result()[1].pending
         return None if pending is None else asyncio.wrap_future(pending)
 
-    def handle(self, request: bytes) -> bytes:
-        """Answer the guest; raises NotYetError when ``ready`` has to be asked again."""
-        return self.prepared.result(0)[1].handle(request)
+    @property
+    def _is_prepared(self) -> bool:
+        return _has_succeeded(self.prepared) and _has_succeeded(self._measuring)
 
     def _prepare(self) -> "tuple[Identity, Security]":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)  # the guest has the right of way

@@ -1,5 +1,6 @@
 /* The program of a hostile enclave: floods vsock, /dev/nsm or the console for ever, and tells a parent that listens
- * on port 6001 of every hundred blows. As "quiet" it is the neighbour: it sends back what it gets on 7000. */
+ * on port 6001 of every hundred blows. As "quiet" it is the neighbour: it sends back what it gets on 7000, as it does
+ * while it floods /dev/nsm. */
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <pthread.h>
@@ -93,21 +94,22 @@ static void *flood_console(void *unused)
 	return NULL;
 }
 
-static int serve(void)
+static void *serve(void *unused)
 {
 	struct sockaddr_vm a = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = SERVED};
 	int l = socket(AF_VSOCK, SOCK_STREAM, 0), s;
 	char piece[4096];
 	ssize_t n;
 
+	(void)unused;
 	if (bind(l, (void *)&a, sizeof a) || listen(l, 8))
-		return 1;
+		return NULL;
 	while ((s = accept(l, NULL, NULL)) >= 0) {
 		while ((n = read(s, piece, sizeof piece)) > 0)
 			send(s, piece, n, MSG_NOSIGNAL);
 		close(s);
 	}
-	return 1;
+	return NULL;
 }
 
 int main(int argc, char **argv)
@@ -118,13 +120,15 @@ int main(int argc, char **argv)
 	int s;
 
 	if (argc < 2 || !strcmp(argv[1], "quiet"))
-		return serve();
+		return serve(NULL) != NULL;
 	if (!strcmp(argv[1], "vsock"))
 		flood = flood_vsock;
 	else if (!strcmp(argv[1], "nsm"))
 		flood = flood_nsm;
 	else
 		flood = flood_console;
+	if (flood == flood_nsm)
+		pthread_create(&thread, NULL, serve, NULL);
 	s = dial(TOLD, 0);
 	for (long i = 0; i < THREADS; i++)
 		pthread_create(&thread, NULL, flood, (void *)(i + 1));

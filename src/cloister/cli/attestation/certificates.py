@@ -1,6 +1,7 @@
 """Certificates as people and programs read them, also those that break every rule."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -107,6 +108,12 @@ class CertificateView:
 def view_certificate(der: bytes) -> CertificateView:
     """Read a certificate as far as it can be read; never raises for what it holds."""
     fingerprint = hashlib.sha256(der).hexdigest()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library warns of what is shown here anyway, as of odd serials
+        return _view(der, fingerprint)
+
+
+def _view(der: bytes, fingerprint: str) -> CertificateView:
     try:
         certificate = x509.load_der_x509_certificate(der)
         constraints, usage = _extensions(certificate)

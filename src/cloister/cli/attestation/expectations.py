@@ -17,8 +17,8 @@ from cloister.cli.attestation.sources import MAX_TEXT
 from cloister.cli.options import FILES
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
-from cloister.measure import measure, measure_bytes
-from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend
+from cloister.measure import measure
+from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend, measure_bytes
 from cloister.places import current_places
 from cloister.trust import TrustMissingError, trusted_roots
 
@@ -35,7 +35,10 @@ def add_expectation_arguments(parser: argparse.ArgumentParser) -> None:
         "--image", metavar="EIF", type=Path, help="PCR0, 1, 2 (and 8) as this image measures here"
     ).complete = FILES  # type: ignore[attr-defined] # shtab's way
     registers.add_argument(
-        "--signer", metavar="PEM", type=Path, help="PCR8 of images signed with this certificate"
+        "--signer",
+        metavar="PEM",
+        type=Path,
+        help="PCR8: any image signed with this certificate, old ones too",
     ).complete = FILES  # type: ignore[attr-defined]
     registers.add_argument("--pcr", metavar="N=HEX", type=_pcr, action="append", help="one PCR; repeatable")
     registers.add_argument("--role-arn", metavar="ARN", help="PCR3 of hosts with this role")
@@ -75,9 +78,7 @@ def hold_expectations(
         args.usage_error(f"one of the arguments {' '.join(_MEASURED)} --any-pcrs is required")
     return Expected(
         pcrs=_expected_pcrs(args) or None,
-        nitrotpm_pcrs=_join(args.usage_error, [("--nitrotpm-pcr", [*args.nitrotpm_pcr])])
-        if args.nitrotpm_pcr
-        else None,
+        nitrotpm_pcrs=_join(args.usage_error, [("--nitrotpm-pcr", args.nitrotpm_pcr or [])]) or None,
         any_pcrs=args.any_pcrs,
         nonce=nonce,
         user_data=args.user_data,
@@ -141,7 +142,7 @@ def _hex(text: str) -> bytes:
 
 def _expected_pcrs(args: argparse.Namespace) -> dict[int, bytes]:
     """Join what the options say of each register; two that differ are wrong usage."""
-    claims: list[tuple[str, list[tuple[int, bytes]]]] = [("--pcr", [*(args.pcr or ())])]
+    claims: list[tuple[str, list[tuple[int, bytes]]]] = [("--pcr", args.pcr or [])]
     for option, index, text in (("--role-arn", 3, args.role_arn), ("--instance-id", 4, args.instance_id)):
         if text is not None:
             claims.append((option, [(index, extend(ZERO_PCR, os.fsencode(text)))]))
@@ -166,6 +167,7 @@ def _join(
 
 
 def _signer_register(path: Path) -> bytes:
+    """Return the register that a signing certificate's images have: it is measured as DER."""
     certificates = _read_certificates(path, "signer's certificate")
     if len(certificates) != 1:
         raise CloisterError(f"'{plain(str(path))}' holds {len(certificates)} certificates, one was expected")
