@@ -16,7 +16,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 HERE = Path(__file__).resolve().parent
 LEVELS = ("document", "expectations", "strictness")
@@ -128,28 +127,44 @@ def start(command: list[str], **streams: Any) -> subprocess.Popen[Any]:
         raise UnusableError(f"the command '{command[0]}' cannot be started: {error}") from error
 
 
+def keep_beginning(stream: IO[bytes], kept: bytearray) -> None:
+    """Read a stream to its end, so that the writer never waits, and keep no more than an answer's size."""
+    with suppress(OSError, ValueError):
+        while chunk := os.read(stream.fileno(), MAX_LINE):
+            kept += chunk[: MAX_LINE - len(kept)]
+
+
 def ask_command(command: list[str], corpus: Path, case: Case, timeout: float) -> Answer:
-    """Run the command for one case; its outputs go to files, so that no amount of them blocks it."""
-    with tempfile.TemporaryFile() as output:
-        process = start(
-            arguments(command, corpus, case), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return Answer("timeout", reason=f"no answer within {timeout:g} s")
-        finally:
-            end(process)
-        output.seek(0)
-        said = output.read(MAX_LINE).decode(errors="replace").strip()
+    """Run the command for one case and judge it by how it ended."""
+    process = start(
+        arguments(command, corpus, case),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    kept = bytearray()
+    reader = threading.Thread(target=keep_beginning, args=(process.stdout, kept), daemon=True)
+    reader.start()
+    try:
+        status = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return Answer("timeout", reason=f"no answer within {timeout:g} s")
+    finally:
+        end(process)
+        reader.join(timeout)
+    return verdict_of(status, kept.decode(errors="replace").strip())
+
+
+def verdict_of(status: int, said: str) -> Answer:
+    """Judge an exit status and what was printed."""
+    last = said.splitlines()[-1] if said else ""
     if status in NO_SUCH_COMMAND:
-        raise UnusableError(f"the command ended with status {status}: {said}")
+        raise UnusableError(f"the command ended with status {status}: {last}")
     if status < 0:
         return Answer("crash", reason=f"ended by signal {-status}")
     if status != 0 and CRASH_MARKS.search(said):
-        return Answer("crash", reason=said.splitlines()[-1])
-    verdict = {0: "accept", SKIPS: "skip"}.get(status, "refuse")
-    return Answer(verdict, reason=said.splitlines()[-1] if said else "")
+        return Answer("crash", reason=last)
+    return Answer({0: "accept", SKIPS: "skip"}.get(status, "refuse"), reason=last)
 
 
 def ask_each(command: list[str], corpus: Path, cases: list[Case], timeout: float) -> Iterator[Answer]:
@@ -172,13 +187,13 @@ class LineVerifier:
 
     def ask(self, question: Case) -> Answer:
         """Return the answer to one question."""
-        if self.process is None:
-            self.process = start(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            self.lines = queue.Queue()
-            threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
-        assert self.process.stdin is not None
-        writer = threading.Thread(target=self._write, args=(self.process, question), daemon=True)
-        writer.start()
+        if not self.lines.empty():  # it ended after its last answer, or said more than it was asked
+            surplus = self.lines.get()
+            self.close(patience=0)
+            if surplus:
+                return Answer("crash", reason=f"a line before the question: {surplus.strip()[:200]!r}")
+        process = self.process or self._start()
+        threading.Thread(target=self._write, args=(process, question), daemon=True).start()
         try:
             line = self.lines.get(timeout=self.timeout)
         except queue.Empty:
@@ -189,9 +204,16 @@ class LineVerifier:
             return Answer("crash", reason=f"the process ended with status {status} instead of answering")
         return answer_of(line)
 
+    def _start(self) -> subprocess.Popen[str]:
+        """Start the process and read what it says, not far ahead of the questions."""
+        self.process = start(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.lines = queue.Queue(maxsize=16)
+        threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
+        return self.process
+
     def close(self, patience: float = 5) -> int:
         """Tell the process that no more is to come, end it if it goes on, and return its status."""
-        process, self.process = self.process, None
+        process, self.process, self.lines = self.process, None, queue.Queue()
         if process is None:
             return 0
         with suppress(OSError):
@@ -347,3 +369,6 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography import x509
 
-from cloister.attestation import Expected, VerificationError, verify
+from cloister.attestation import Expected, Revocation, VerificationError, verify
 
 
 def expected(expect: Mapping[str, Any]) -> Expected:
@@ -31,6 +31,11 @@ def expected(expect: Mapping[str, Any]) -> Expected:
         public_key=fields.get("public_key"),
         max_age=timedelta(seconds=expect["max_age"]) if "max_age" in expect else None,
         allow_debug=expect.get("allow_debug", False),
+        revoked={
+            Revocation(bytes.fromhex(entry["issuer"]), int(entry["serial"], 16))
+            for entry in expect.get("revoked", ())
+        },
+        reconstruct=expect.get("reconstruct", False),
     )
 
 

@@ -69,9 +69,13 @@ def _versions_and_serials() -> Iterator[Case]:
         _STEP,
         changed("leaf", version=der(0xA0, integer(1))),
     )
-    serial = "RFC 5280 4.1.2.2"
     yield flaw(
-        "leaf-serial-zero", "the leaf's serial number is 0", serial, _STEP, changed("leaf", serial=integer(0))
+        "leaf-serial-zero",
+        "the leaf's serial number is 0",
+        "RFC 5280 4.1.2.2: positive, though it asks readers to be lenient; decision: not part of the profile",
+        _STEP,
+        changed("leaf", serial=integer(0)),
+        "strictness",
     )
 
 

@@ -230,6 +230,11 @@ def _signatures() -> Iterator[Case]:
             step,
             changed(name, final=_other_serial),
         )
+    yield from _leaf_signatures()
+
+
+def _leaf_signatures() -> Iterator[Case]:
+    source, step = "RFC 5280 6.1.3", "chain signatures"
     yield flaw(
         "leaf-self-signed",
         "the leaf names its issuer, and its own key signed it",

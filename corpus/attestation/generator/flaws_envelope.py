@@ -68,7 +68,7 @@ def _around() -> Iterator[Case]:
     for name, tag, what in (
         ("tag-mac0", "d1", "tag 17 (COSE_Mac0)"),
         ("tag-sign", "d862", "tag 98 (COSE_Sign)"),
-        ("tag-twice", "d2d2", "tag 18, twice"),
+        ("tag-twice", "d2d2", "tag 18 twice"),
     ):
         yield flaw(
             name,

@@ -6,9 +6,10 @@ from typing import Any
 
 from corpus.attestation.generator.cases import Case, Change, expecting, field, flaw, together
 from corpus.attestation.generator.draft import MADE, NOW, PCRS, Draft, milliseconds
+from corpus.attestation.generator.encodings import content
 from corpus.attestation.generator.flaws_fields import nitrotpm
 from corpus.attestation.generator.keys import digest
-from corpus.attestation.generator.reissue import ends
+from corpus.attestation.generator.reissue import ends, negated_der
 
 _LEVEL = "expectations"
 _ZERO = bytes(48)
@@ -20,6 +21,56 @@ def flaws() -> Iterator[Case]:
     yield from _debug()
     yield from _fields()
     yield from _times()
+    yield from _revocations()
+    yield flaw(
+        "reconstruction-other-order",
+        "the fields stand in another order than AWS's, and the verifier rebuilds the payload to compare",
+        "decision: whoever asks for reconstruction gets AWS's bytes or a refusal",
+        "reconstruction",
+        reordered,
+        _LEVEL,
+        given=together(expecting(reconstruct=True), expected(0, 1, 2)),
+    )
+
+
+def reordered(draft: Draft) -> None:
+    """Put the fields into alphabetical order."""
+    draft.fields = dict(sorted(draft.fields.items()))
+
+
+def revoking(name: str, *, serial: int | None = None) -> Change:
+    """Hand the verifier a list that revokes a certificate of the chain, or another of the same issuer."""
+
+    def change(draft: Draft) -> None:
+        certificate = draft.chain[name].certificate
+        number = content(certificate.serial).hex() if serial is None else f"{serial:02x}"
+        draft.expect["revoked"] = [{"issuer": certificate.issuer.hex(), "serial": number}]
+
+    return change
+
+
+def _revocations() -> Iterator[Case]:
+    source, step = "decision: an operator's list by issuer and serial number, RFC 5280 5.1.2.6", "revocation"
+    for name in ("instance", "leaf"):
+        yield flaw(
+            f"{name}-revoked",
+            f"the verifier's list revokes the {name} certificate",
+            source,
+            step,
+            revoking(name),
+            _LEVEL,
+            mended=revoking(name, serial=7),
+        )
+    yield flaw(
+        "instance-revoked-other-form",
+        "the verifier's list revokes the instance certificate, whose signature is the other form (n - s)",
+        f"{source}; pitfall: revocation by fingerprint",
+        step,
+        revoking("instance"),
+        _LEVEL,
+        given=lambda draft: draft.change("instance", signed=negated_der),
+        mended=revoking("instance", serial=7),
+    )
 
 
 def registers(**changes: bytes | None) -> Change:

@@ -123,7 +123,7 @@ def _structures() -> Iterator[Case]:
         ),
         ("bare-payload", "the signature covers the payload alone", lambda _, payload: payload),
         (
-            "sorted-payload",
+            "definite-payload",
             "the signature covers the payload written again as a definite map",
             lambda draft, _: sig_structure(draft.protected, _again(draft)),
         ),

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
 from corpus.attestation.generator.cases import Change
 from corpus.attestation.generator.certificates import (
     AUTHORITY_KEY,
@@ -14,7 +16,7 @@ from corpus.attestation.generator.certificates import (
 )
 from corpus.attestation.generator.draft import Draft, Link, milliseconds
 from corpus.attestation.generator.encodings import SEQUENCE, der, integer, utc_time
-from corpus.attestation.generator.keys import digest, key
+from corpus.attestation.generator.keys import ORDER, digest, key
 
 UNKNOWN = bytes.fromhex("883701")  # 2.999.1, the arc for examples (X.660)
 SECOND = timedelta(seconds=1)
@@ -64,6 +66,12 @@ def begins(name: str, offset: timedelta) -> Change:
             draft.fields["timestamp"] = milliseconds(draft.now + offset)
 
     return change
+
+
+def negated_der(signature: bytes) -> bytes:
+    """Return the other of the two signatures of the same message, (r, n - s)."""
+    r, s = decode_dss_signature(signature)
+    return encode_dss_signature(r, ORDER - s)
 
 
 def padded(name: str, size: int) -> Change:

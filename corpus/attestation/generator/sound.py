@@ -6,10 +6,19 @@ from datetime import timedelta
 from corpus.attestation.generator.cases import Case, Change, expecting, field, having, sound, together
 from corpus.attestation.generator.certificates import AUTHORITY_KEY, SUBJECT_KEY
 from corpus.attestation.generator.draft import AUTHORITIES, MADE, NOW, PCRS, Draft, definite, milliseconds
-from corpus.attestation.generator.flaws_expectations import expected, registers
+from corpus.attestation.generator.flaws_expectations import expected, registers, reordered, revoking
 from corpus.attestation.generator.flaws_fields import nitrotpm
 from corpus.attestation.generator.keys import ORDER, digest
-from corpus.attestation.generator.reissue import begins, dropped, ends, padded
+from corpus.attestation.generator.reissue import (
+    UNKNOWN,
+    authorities,
+    begins,
+    dropped,
+    ends,
+    extended,
+    negated_der,
+    padded,
+)
 
 _AWS = "AWS attestation_process 3.2"
 
@@ -25,6 +34,7 @@ def cases() -> Iterator[Case]:
     yield sound("optional-null", "genuine documents: null, not absent", _optional(None))
     yield sound("optional-absent", f"{_AWS}.2.2: optional fields", _absent)
     yield sound("optional-empty", "genuine documents: a public_key of no bytes", _optional(b""))
+    yield sound("fields-sorted", "RFC 8949 5.6: a map has no order", reordered)
     yield sound("optional-1024-bytes", f"{_AWS}.2.2", _large)
     yield from _banks()
     yield from _chains()
@@ -64,6 +74,16 @@ def _chains() -> Iterator[Case]:
         "genuine chains: older instance certificates have no SKI and AKI",
         dropped("instance", SUBJECT_KEY, AUTHORITY_KEY),
     )
+    yield sound("chain-of-six", f"{_AWS}: any number of intermediate authorities", authorities(6))
+    unknown = extended("leaf", UNKNOWN, b"\x05\x00", b"")
+    yield sound(
+        "extension-not-critical", "RFC 5280 4.2: what is unknown and not critical is ignored", unknown
+    )
+    yield sound(
+        "certificate-signature-other-form",
+        "FIPS 186-5: (r, n - s) is a signature too",
+        lambda draft: draft.change("leaf", signed=negated_der),
+    )
     yield sound("certificate-1024-bytes", f"{_AWS}.2.2: 1 to 1024 bytes", padded("leaf", 1024))
 
 
@@ -89,6 +109,12 @@ def _expectations() -> Iterator[Case]:
         "expectations",
     )
     zeros = registers(pcr0=bytes(48), pcr1=bytes(48), pcr2=bytes(48))
+    yield sound(
+        "other-certificate-revoked",
+        "the verifier's list revokes another certificate of the same issuer",
+        revoking("instance", serial=7),
+        "expectations",
+    )
     yield sound(
         "debug-allowed",
         "debug mode was allowed",
