@@ -191,7 +191,7 @@ def test_the_table_names_each_difference() -> None:
     assert done.returncode == 1
     assert "nonce-other [expectations]: accepted, and must be refused" in done.stdout
     assert "the document's nonce is another than the expected one" in done.stdout
-    assert "signature" not in done.stdout
+    assert "signature-der" not in done.stdout
 
 
 @pytest.mark.parametrize(
