@@ -219,7 +219,8 @@ def test_malformed_constraints_are_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "0300", "030100", "03020000", "03020880", "03020781ff", "03020381", "0304078000ff"]
+    "value",
+    ["", "0300", "030100", "03020000", "03020880", "03020086", "03020781ff", "03020381", "0304078000ff"],
 )
 def test_malformed_usages_are_refused(value: str) -> None:
     """A bit string without bits, with stray ones, or with trailing zeros is not DER."""

@@ -193,8 +193,7 @@ class KeyUsage:
         if (
             not 1 <= len(flags) <= 2
             or unused > b"\x07"
-            or not flags[-1]
-            or flags[-1] & ((1 << unused[0]) - 1)
+            or flags[-1] & -flags[-1] != 1 << unused[0]  # DER ends the list with its last bit that is set
         ):
             raise DerError("its keyUsage extension is malformed")
         return cls(digital_signature=bool(flags[0] & 0x80), key_cert_sign=bool(flags[0] & 0x04))
