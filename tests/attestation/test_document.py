@@ -66,7 +66,7 @@ def test_banks_may_be_sparse() -> None:
     """A document may show single registers, up to number 31, or all of them."""
     document = Document.from_bytes(encode_cbor(FIELDS | {"pcrs": {31: b"\x01" * 48, 8: bytes(48)}}))
     assert document.pcrs == {31: b"\x01" * 48, 8: bytes(48)}
-    full = Document.from_bytes(encode_cbor(FIELDS | {"pcrs": {index: b"\x02" * 48 for index in range(32)}}))
+    full = Document.from_bytes(encode_cbor(FIELDS | {"pcrs": dict.fromkeys(range(32), b"\x02" * 48)}))
     assert len(full.pcrs) == 32
 
 
