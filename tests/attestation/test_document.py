@@ -63,9 +63,11 @@ def test_optional_fields_may_be_absent() -> None:
 
 
 def test_banks_may_be_sparse() -> None:
-    """A document may show single registers, up to number 31."""
+    """A document may show single registers, up to number 31, or all of them."""
     document = Document.from_bytes(encode_cbor(FIELDS | {"pcrs": {31: b"\x01" * 48, 8: bytes(48)}}))
     assert document.pcrs == {31: b"\x01" * 48, 8: bytes(48)}
+    full = Document.from_bytes(encode_cbor(FIELDS | {"pcrs": dict.fromkeys(range(32), b"\x02" * 48)}))
+    assert len(full.pcrs) == 32
 
 
 def test_debug_is_told_from_the_image_registers() -> None:
@@ -130,6 +132,7 @@ WRONG: dict[str, dict[Any, Any]] = {
     "pcr of 64 bytes": {"pcrs": {0: bytes(64)}},
     "pcr of 0 bytes": {"pcrs": {0: b""}},
     "pcr null": {"pcrs": {0: None}},
+    "pcrs as indefinite map": {"pcrs": IndefiniteMap({0: bytes(48)})},
     "certificate empty": {"certificate": b""},
     "certificate null": {"certificate": None},
     "certificate of 1025 bytes": {"certificate": bytes(1025)},

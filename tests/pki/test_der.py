@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ LEAF = CREDENTIALS.certificate
 def agrees(der: bytes) -> None:
     """Compare every part with what cryptography makes of the same bytes."""
     parts, certificate = CertificateParts.from_bytes(der), x509.load_der_x509_certificate(der)
+    assert parts.signed == certificate.tbs_certificate_bytes
+    assert parts.signature == certificate.signature
+    assert parts.serial == certificate.serial_number
+    assert (parts.begins, parts.ends) == (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
     assert parts.issuer == certificate.issuer.public_bytes()
     assert parts.subject == certificate.subject.public_bytes()
     info = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -65,6 +70,15 @@ def serial(number: int) -> Callable[[asn1.Certificate], None]:
     return edit
 
 
+def nameless(field: str) -> Callable[[asn1.Certificate], None]:
+    """Return an edit that empties a name."""
+
+    def edit(certificate: asn1.Certificate) -> None:
+        certificate["tbs_certificate"][field] = asn1.Name.build({})
+
+    return edit
+
+
 def version_2(certificate: asn1.Certificate) -> None:
     """Make it a version 2 certificate."""
     certificate["tbs_certificate"]["version"] = "v2"
@@ -83,15 +97,96 @@ def duplicate_extension(certificate: asn1.Certificate) -> None:
 
 @pytest.mark.parametrize(
     "edit",
-    [serial(0), serial(-5), serial(1 << 168), version_2, unique_identifier, duplicate_extension],
-    ids=["serial 0", "serial -5", "serial of 22 bytes", "version 2", "unique identifier", "extension twice"],
-)
+    [
+        serial(0), serial(-5), serial(1 << 160), version_2, unique_identifier, duplicate_extension,
+        nameless("issuer"), nameless("subject"),
+    ],
+    ids=[
+        "serial 0", "serial -5", "serial of 21 bytes", "version 2", "unique identifier", "extension twice",
+        "no issuer", "no subject",
+    ],
+)  # fmt: skip
 def test_certificates_of_another_kind_are_refused(edit: Callable[[asn1.Certificate], None]) -> None:
     """Among them those for which the library merely issues a warning."""
     certificate = asn1.Certificate.load(LEAF)
     edit(certificate)
     with pytest.raises(DerError):
         CertificateParts.from_bytes(certificate.dump(force=True))
+
+
+def test_a_serial_number_has_at_most_20_bytes() -> None:
+    """The largest number is read, with the zero before it that makes it positive (RFC 5280, 4.1.2.2)."""
+    certificate = asn1.Certificate.load(LEAF)
+    serial((1 << 160) - 1)(certificate)
+    assert CertificateParts.from_bytes(certificate.dump(force=True)).serial == (1 << 160) - 1
+
+
+def with_end(tag: int, text: bytes) -> bytes:
+    """Return the leaf's fields with another notAfter; the lengths around it are adjusted."""
+    certificate = asn1.Certificate.load(LEAF)
+    old = certificate["tbs_certificate"]["validity"]
+    begins = old["not_before"].dump()
+    content = begins + bytes((tag, len(text))) + text
+    return LEAF.replace(old.dump(), bytes((0x30, len(content))) + content)
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "moment"),
+    [
+        (0x17, b"250203150000Z", datetime(2025, 2, 3, 15, tzinfo=UTC)),
+        (0x17, b"491231235959Z", datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (0x17, b"500101000000Z", datetime(1950, 1, 1, tzinfo=UTC)),
+        (0x17, b"240229000000Z", datetime(2024, 2, 29, tzinfo=UTC)),
+        (0x18, b"20500101000000Z", datetime(2050, 1, 1, tzinfo=UTC)),
+        (0x18, b"99991231235959Z", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_time_has_the_form_of_its_year(tag: int, text: bytes, moment: datetime) -> None:
+    """UTCTime up to 2049, GeneralizedTime from 2050, as RFC 5280 section 4.1.2.5 says."""
+    assert CertificateParts.from_bytes(resized(with_end(tag, text))).ends == moment
+
+
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [
+        (0x18, b"20250203150000Z"),
+        (0x18, b"20491231235959Z"),
+        (0x18, b"00000101000000Z"),
+        (0x17, b"250229000000Z"),
+        (0x17, b"250431000000Z"),
+        (0x17, b"250001000000Z"),
+        (0x17, b"251301000000Z"),
+        (0x17, b"250200000000Z"),
+        (0x17, b"250203240000Z"),
+        (0x17, b"250203156000Z"),
+        (0x17, b"250203150060Z"),
+        (0x17, b"2502031500Z"),
+        (0x17, b"250203150000"),
+        (0x17, b"250203150000z"),
+        (0x17, b"2502031500+0000"),
+        (0x17, b"250203150000+0000"),
+        (0x17, b"+50203150000Z"),
+        (0x17, b" 50203150000Z"),
+        (0x17, b"25020315000_Z"),
+        (0x17, b""),
+        (0x18, b"20500203150000.5Z"),
+        (0x18, b"2050020315Z"),
+        (0x18, b"205002031500Z"),
+        (0x16, b"250203150000Z"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(tag: int, text: bytes) -> None:
+    """Days and hours that no calendar or clock shows, fractions, zones, and the other form are not DER."""
+    with pytest.raises(DerError, match="validity"):
+        CertificateParts.from_bytes(resized(with_end(tag, text)))
+
+
+def resized(der: bytes) -> bytes:
+    """Set the two outer lengths of a certificate to what they enclose now."""
+    algorithm = der.rindex(bytes.fromhex("300a06082a8648ce3d040303"))
+    signed, rest = der[8:algorithm], der[algorithm:]
+    body = b"\x30\x82" + len(signed).to_bytes(2, "big") + signed + rest
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
 
 
 def test_algorithm_parameters_are_kept_apart() -> None:
