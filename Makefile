@@ -60,8 +60,14 @@ soak: setup  ## hundreds of enclaves, in sequence, at once, and killed at random
 bench: setup  ## measure, as ratios against a rival in the same run
 	$(BIN)/python bench/run.py
 
-fuzz: setup  ## hostile bytes against every parser, for minutes
+SEED ?= 1
+MUTATE := PYTHONPATH=tests $(BIN)/python -m mutations
+fuzz: setup  ## hostile bytes against every parser, for half an hour; SEED=2 gives other mutations
 	$(BIN)/pytest -q -m "not vm and not soak" --hypothesis-profile=long tests/eif tests/cose tests/vhost tests/nsm
+	$(MUTATE) documents --seed $(SEED) --count 1000000
+	$(MUTATE) cached --seed $(SEED) --count 100000
+	$(MUTATE) recipients --seed $(SEED) --count 50000
+	$(MUTATE) requests --seed $(SEED) --count 100000
 
 clean:  ## remove what make made here (caches and state of cloister setup stay)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

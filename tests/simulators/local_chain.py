@@ -54,7 +54,18 @@ def der(certificate: x509.Certificate) -> bytes:
 @cache
 def local_chain(now: datetime = NOW) -> LocalChain:
     """Issue a chain, once for each time asked for."""
-    root_key, regional_key, zonal_key, instance_key = (new_key() for _ in range(4))
+    return issue_chain(new_key(), new_key(), new_key(), new_key(), now=now)
+
+
+def issue_chain(
+    root_key: ec.EllipticCurvePrivateKey,
+    regional_key: ec.EllipticCurvePrivateKey,
+    zonal_key: ec.EllipticCurvePrivateKey,
+    instance_key: ec.EllipticCurvePrivateKey,
+    *,
+    now: datetime,
+) -> LocalChain:
+    """Issue a chain for the given keys."""
     root = Authority(root_key, issue_root(root_key, serial=1, now=now))
     regional = Authority(
         regional_key,
