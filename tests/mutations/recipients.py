@@ -24,7 +24,7 @@ def _admit(mutation: Mutation) -> Document:
     """Go as far as a Decrypt request does: conditions, log entry, sealed answer."""
     info = {"AttestationDocument": mutation.document, "KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256"}
     try:
-        recipient = Recipient.admit(info, Trust(mutation.subject.roots), mutation.subject.now)
+        recipient = Recipient.admit(info, Trust(lambda _now: mutation.subject.roots), mutation.subject.now)
     except Fault as fault:
         if fault.code != "ValidationException":
             raise

@@ -41,7 +41,9 @@ class Expected:
     user_data: bytes | None = None
     public_key: bytes | None = None
     max_age: timedelta | None = None
-    """Largest distance between the document's time and now, on either side."""
+    """Largest age; a document may lie as far ahead of now, but never more than 5 minutes.
+
+    Left out, any moment of the signing certificate's three hours will do, as in AWS's procedure."""
     allow_debug: bool = False
     """Accept an enclave in debug mode, whose console anybody on its parent can read."""
     revoked: Collection[Revocation] = field(default=frozenset(), repr=False)
