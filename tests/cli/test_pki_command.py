@@ -144,10 +144,10 @@ def test_another_host_issues_under_this_root(
 
 def test_an_offline_root_is_made_elsewhere(made: Cloister, tmp_path: Path) -> None:
     """Rotation to an offline root leaves no root key on the host, and warns when its time is near."""
-    away = tmp_path / "root.key"
-    assert made("pki", "rotate", "--offline", str(away), "--no-passphrase", "--for", "10d")[0] == 0
+    assert made("pki", "rotate", "--offline", str(tmp_path), "--no-passphrase", "--for", "10d")[0] == 0
     found = overview(made)
     assert (found["RootKey"], found["RegionalAuthorities"]) == ("offline", 1)
+    assert b"PRIVATE KEY" in (tmp_path / "cloister-root.key").read_bytes()
     assert "WARNING        bring the root's key" in made("pki", "show")[1]
 
 

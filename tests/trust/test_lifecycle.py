@@ -260,6 +260,7 @@ def amazon(name: str, organization: str) -> Authority:
         ("AWS.Nitro-Enclaves.local.cloister-enclaves", "Cloister", "Amazon's or looks like it"),
         ("example.org", "Cloister", "expected a name that ends in local.cloister-enclaves"),
         ("notlocal.cloister-enclaves", "Cloister", "expected a name that ends in"),
+        ("local.cloister-enclaves", "Cloister", "has not the extensions of one"),
     ],
 )
 def test_nothing_signs_as_amazon(trust: Trust, name: str, organization: str, reason: str) -> None:

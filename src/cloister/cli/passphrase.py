@@ -81,4 +81,7 @@ def _ask(prompt: str, need: str, hint: str) -> bytes:
         if "--no-passphrase" in hint:
             ways = f"set {VARIABLE}, name --passphrase-file, {hint}"
         raise CloisterError(f"{need}, and there is no terminal to ask at: {ways.removeprefix('or ')}")
-    return getpass.getpass(prompt).encode()
+    try:
+        return getpass.getpass(prompt).encode()
+    except EOFError:
+        raise CloisterError(f"{need}, and nothing was typed") from None

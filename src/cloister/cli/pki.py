@@ -1,28 +1,23 @@
 """``cloister pki``: the life of this host's root of trust."""
 
 import argparse
-import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cloister.cli.options import FILES
 from cloister.cli.passphrase import (
-    add_no_passphrase_option,
-    add_passphrase_options,
     ask_pin,
     known_passphrase,
     new_passphrase,
 )
+from cloister.cli.pki_grammar import DEFAULT_REGION, HELP, KEY_NAME, add_arguments
 from cloister.cli.pki_show import print_overview
 from cloister.errors import CloisterError
 from cloister.pki import Authority
 from cloister.places import current_places
 from cloister.trust import (
-    LEVELS,
-    MAX_SPAN,
     OVERLAP,
     Home,
     Host,
@@ -45,114 +40,15 @@ from cloister.trust import (
     trusted_roots,
 )
 
-HELP = """The root of trust that stands behind every attestation document of this host.
-
-  cloister pki init                          make one (cloister setup does, if there is none)
-  cloister pki show                          the chain, where the root's key lives, when what is renewed
-  cloister pki export-root root.pem          what verifiers need; nothing in it is secret
-  cloister pki take-offline /media/usb/root.key
-                                             carry the root's key away; authorities for a year come first
-  cloister pki delegate --region eu-west-1 --out b.bundle
-  cloister pki import b.bundle               ... on another host: both are under one root
-  cloister pki rotate                        a new root; the old one's documents are accepted for a day
-  cloister pki rotate --level regional       a new authority below the same root
-
-A root's key can be on a token from the start: init --key 'pkcs11:token=T;object=O?module-path=/path/lib.so'.
-The PIN comes from the URI's pin-source=file:/path, from $CLOISTER_PKCS11_PIN, or is asked for.
-"""
-DEFAULT_REGION = "us-east-1"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-verbs and their options."""
-    verbs = parser.add_subparsers(dest="pki_verb", metavar="VERB", required=True)
-    init = verbs.add_parser("init", help="make the root, unless there is one", allow_abbrev=False)
-    _add_home(init)
-    init.add_argument(
-        "--region", default=DEFAULT_REGION, help=f"the region in certificates ({DEFAULT_REGION})"
-    )
-    init.add_argument("--instance-id", metavar="ID", help="this host's instance id (PCR4; default: random)")
-    init.add_argument("--role-arn", metavar="ARN", help="the role this host has (PCR3; default: none)")
-    show = verbs.add_parser("show", help="the chain and its keys", allow_abbrev=False)
-    show.add_argument("--json", action="store_true", help="for machines")
-    export = verbs.add_parser("export-root", help="print the root's certificate, in PEM", allow_abbrev=False)
-    _file(export, "file", nargs="?", help="write it here (default: standard output)")
-    export.add_argument("--all", action="store_true", help="retired roots too, while they are accepted")
-    export.add_argument("--fingerprint", action="store_true", help="print the SHA-256 instead")
-    rotate = verbs.add_parser("rotate", help="replace the root, or an authority below it", allow_abbrev=False)
-    rotate.add_argument("--level", choices=LEVELS, default="root", help="what is replaced (root)")
-    _add_home(rotate)
-    _add_root_key(rotate)
-    _add_overlap(rotate)
-    away = verbs.add_parser("take-offline", help="carry the root's key away", allow_abbrev=False)
-    _file(away, "file", nargs="?", help="where the key goes; not for a key on a token")
-    _add_span(away)
-    add_passphrase_options(away, "the key's file")
-    add_no_passphrase_option(away)
-    load = verbs.add_parser(
-        "import", help="take a root's key back, or issue under another host's root", allow_abbrev=False
-    )
-    _file(load, "file", help="what take-offline or delegate wrote")
-    load.add_argument("--replace", action="store_true", help="give up the root that this host has")
-    load.add_argument("--region", help=f"for a root's key, on a host without identity ({DEFAULT_REGION})")
-    load.add_argument(
-        "--instance-id", metavar="ID", help="on a host without identity (PCR4; default: random)"
-    )
-    _add_overlap(load)
-    add_passphrase_options(load, "the file")
-    share = verbs.add_parser(
-        "delegate", help="let another host issue under this root, for a while", allow_abbrev=False
-    )
-    _file(share, "--out", required=True, help="the bundle to write, for 'cloister pki import' there")
-    share.add_argument("--region", help="the other host's region (default: this one's)")
-    _add_span(share)
-    _add_root_key(share)
-    add_passphrase_options(share, "the bundle, and of --root-key")
-    add_no_passphrase_option(share)
-
-
-def _add_home(parser: argparse.ArgumentParser) -> None:
-    home = parser.add_mutually_exclusive_group()
-    home.add_argument(
-        "--key", metavar="file|pkcs11:URI", help="where the root's key lives (file: on this host)"
-    )
-    _file(home, "--offline", help="write the root's key there, or use the one there; keep it nowhere else")
-    parser.add_argument("--label", default="", help="a word before the root's name, to tell roots apart")
-    _add_span(parser)
-    add_passphrase_options(parser, "the offline key")
-    add_no_passphrase_option(parser)
-
-
-def _add_root_key(parser: argparse.ArgumentParser) -> None:
-    _file(parser, "--root-key", help="the root's key where it is offline; it is used and not kept")
-
-
-def _add_span(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--for",
-        dest="span",
-        type=_span,
-        metavar="DAYS",
-        help="issue regional authorities for this long, such as 365d (365d where the key is not on the host)",
-    )
-
-
-def _add_overlap(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--distrust-old",
-        action="store_true",
-        help=f"refuse the old root's documents at once, not after {OVERLAP.days} day: others have its key",
-    )
-
-
-def _file(parser: argparse._ActionsContainer, name: str, **options: object) -> None:
-    metavar = "FILE" if name.startswith("-") else "file"
-    action = parser.add_argument(name, type=Path, metavar=metavar, **options)  # type: ignore[arg-type]
-    action.complete = FILES  # type: ignore[attr-defined]
+__all__ = ["HELP", "add_arguments", "run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one sub-verb."""
+    for name in ("offline", "file"):  # a medium's directory stands for a file in it
+        path = getattr(args, name, None)
+        if path is not None and path.is_dir() and args.pki_verb != "export-root":
+            setattr(args, name, path / KEY_NAME)
     verbs = {
         "init": _init,
         "show": _show,
@@ -327,10 +223,3 @@ def _content(path: Path) -> bytes:
             return file.read(1 << 20)
     except OSError as error:
         raise CloisterError(f"'{path}' cannot be read: {error.strerror}") from error
-
-
-def _span(text: str) -> timedelta:
-    found = re.fullmatch(r"([0-9]{1,4})d", text, re.ASCII)
-    if found is None or not timedelta() < timedelta(days=int(found[1])) <= MAX_SPAN:
-        raise argparse.ArgumentTypeError(f"'{text[:50]}' is not 1d to {MAX_SPAN.days}d")
-    return timedelta(days=int(found[1]))

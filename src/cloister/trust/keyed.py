@@ -136,6 +136,11 @@ def _public_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
 
 def _certificate(block: bytes) -> x509.Certificate | None:
     try:
-        return x509.load_pem_x509_certificate(block)
+        certificate = x509.load_pem_x509_certificate(block)
+        _ = (
+            certificate.subject,
+            certificate.issuer,
+        )  # a name that cannot be read is found only when it is asked for
     except ValueError:
         return None
+    return certificate

@@ -15,6 +15,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -140,11 +141,17 @@ def check_local_root(certificate: x509.Certificate) -> None:
         raise TrustError(f"the root is called '{name}': expected a name that ends in {local_name()}")
     try:
         certificate.verify_directly_issued_by(certificate)
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound) as error:
+    except (InvalidSignature, ValueError, TypeError) as error:
         raise TrustError(f"the certificate '{name}' is not a root: it has not signed itself") from error
-    if not constraints.ca:
-        raise TrustError(f"the certificate '{name}' may not issue others")
+    try:
+        extensions = certificate.extensions
+        may_issue = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise TrustError(f"the root '{name}' has not the extensions of one: {error}") from error
+    key = certificate.public_key()
+    if not may_issue or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
+        raise TrustError(f"the root '{name}' may issue nothing, or its key is not on P-384")
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
