@@ -241,14 +241,17 @@ def test_recorded_faults(kms: KMSClient, key_id: str) -> None:
 
 def test_other_key_specs_say_so(kms: KMSClient) -> None:
     """Key specs that are not built yet are refused by a modelled fault."""
-    assert refusal(lambda: kms.create_key(KeySpec="RSA_2048"))[0] == "UnsupportedOperationException"
+    assert (
+        refusal(lambda: kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY"))[0]
+        == "UnsupportedOperationException"
+    )
     assert refusal(lambda: kms.create_key(KeyUsage="SIGN_VERIFY"))[0] == "ValidationException"
     assert refusal(lambda: kms.create_key(Origin="EXTERNAL"))[0] == "UnsupportedOperationException"
 
 
 def test_unbuilt_operations_say_so(kms: KMSClient, key_id: str) -> None:
     """An operation that is not built yet is unknown."""
-    assert refusal(lambda: kms.get_public_key(KeyId=key_id))[0] == "UnknownOperationException"
+    assert refusal(lambda: kms.list_grants(KeyId=key_id))[0] == "UnknownOperationException"
 
 
 USER = "arn:aws:iam::000000000000:user/administrator"

@@ -193,5 +193,13 @@ def cryptographic_conditions(members: Mapping[str, Any], algorithm: str) -> dict
     return conditions
 
 
+def signing_conditions(members: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys of a signature: its algorithm, and what the message is."""
+    return {
+        "kms:SigningAlgorithm": (members["SigningAlgorithm"],),
+        "kms:MessageType": (members.get("MessageType", "RAW"),),
+    }
+
+
 def _boolean(value: bool) -> str:
     return "true" if value else "false"

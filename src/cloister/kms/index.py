@@ -12,10 +12,13 @@ from cloister.kms.operations import (
     generate_data_key,
     generate_random,
     get_key_policy,
+    get_public_key,
     list_aliases,
     list_keys,
     put_key_policy,
     schedule_key_deletion,
+    sign,
+    verify,
 )
 
 OPERATIONS: dict[str, Operation] = {
@@ -31,9 +34,12 @@ OPERATIONS: dict[str, Operation] = {
         generate_data_key,
         generate_random,
         get_key_policy,
+        get_public_key,
         list_aliases,
         list_keys,
         put_key_policy,
         schedule_key_deletion,
+        sign,
+        verify,
     )
 }

@@ -11,8 +11,7 @@ from typing import Any
 
 from cloister.aws import Fault
 from cloister.kms.policy import PolicyDocument
-
-SYMMETRIC = "SYMMETRIC_DEFAULT"
+from cloister.kms.specs import ALGORITHM_MEMBERS, SPECS, SYMMETRIC
 
 
 class KeyState(StrEnum):
@@ -58,6 +57,15 @@ class Key:
         """The material that encrypts: the latest."""
         return self.materials[max(self.materials)]
 
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """What this key can be asked to do, by the API's names."""
+        return SPECS[self.spec].algorithms[self.usage]
+
+    def algorithm_members(self) -> dict[str, list[str]]:
+        """Return the one member, named after the usage, in which the API lists a key's algorithms."""
+        return {ALGORITHM_MEMBERS[self.usage]: list(self.algorithms)}
+
     def metadata(self) -> dict[str, Any]:
         """Return the KeyMetadata structure."""
         metadata: dict[str, Any] = {
@@ -73,10 +81,11 @@ class Key:
             "KeyManager": "CUSTOMER",
             "CustomerMasterKeySpec": self.spec,
             "KeySpec": self.spec,
-            "EncryptionAlgorithms": [SYMMETRIC],
+            **self.algorithm_members(),
             "MultiRegion": self.multi_region,
-            "CurrentKeyMaterialId": self.current.material_id,
         }
+        if self.spec == SYMMETRIC:
+            metadata["CurrentKeyMaterialId"] = self.current.material_id
         if self.deletion is not None:
             metadata["DeletionDate"] = self.deletion.timestamp()
         return metadata

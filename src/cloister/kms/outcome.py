@@ -6,7 +6,7 @@ from typing import Any
 
 from cloister.aws import Fault
 from cloister.kms.call import Call
-from cloister.kms.keys import SYMMETRIC, Key
+from cloister.kms.keys import Key
 
 
 def end_dry_run(members: Mapping[str, Any]) -> None:
@@ -19,7 +19,7 @@ def end_dry_run(members: Mapping[str, Any]) -> None:
 
 def check_algorithm(key: Key, algorithm: str) -> None:
     """Refuse an algorithm that a key cannot do; raises Fault InvalidKeyUsageException."""
-    if algorithm != SYMMETRIC:
+    if algorithm not in key.algorithms:
         raise Fault(
             "InvalidKeyUsageException", f"Algorithm {algorithm} is incompatible with key spec {key.spec}."
         )

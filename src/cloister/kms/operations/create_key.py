@@ -6,7 +6,7 @@ from typing import Any
 
 from cloister.aws import Fault
 from cloister.kms.call import Call
-from cloister.kms.keys import SYMMETRIC, Key, KeyState, Material, key_arn
+from cloister.kms.keys import Key, KeyState, Material, key_arn
 from cloister.kms.operation import Operation
 from cloister.kms.policies import admit_policy, check_lockout, default_policy
 from cloister.kms.requests.members import (
@@ -22,19 +22,20 @@ from cloister.kms.requests.members import (
     XKS_KEY_ID,
 )
 from cloister.kms.requests.shapes import Structure
+from cloister.kms.specs import ENCRYPT_DECRYPT, SPECS, SYMMETRIC
 
 MAX_TAGS = 50
-MATERIAL_SIZE = 32
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     spec = members.get("KeySpec", members.get("CustomerMasterKeySpec", SYMMETRIC))
-    _check_supported(members, spec)
+    usage = _usage(members, spec)
+    _check_supported(members, spec, usage)
     tags = _tags(members)
     bypass = members.get("BypassPolicyLockoutSafetyCheck", False)
     conditions: dict[str, tuple[str, ...]] = {
         "kms:KeySpec": (spec,),
-        "kms:KeyUsage": (members.get("KeyUsage", "ENCRYPT_DECRYPT"),),
+        "kms:KeyUsage": (usage,),
         "kms:KeyOrigin": (members.get("Origin", "AWS_KMS"),),
         "kms:MultiRegion": ("true" if members.get("MultiRegion") else "false",),
         "kms:BypassPolicyLockoutSafetyCheck": ("true" if bypass else "false",),
@@ -48,14 +49,14 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
         admit_policy(call, members["Policy"]) if "Policy" in members else default_policy(call.store.account)
     )
     key_id = str(uuid.uuid4())
-    material = Material(0, secrets.token_hex(32), secrets.token_bytes(MATERIAL_SIZE))
+    material = Material(0, secrets.token_hex(32), SPECS[spec].new_secret())
     key = Key(
         key_id=key_id,
         arn=key_arn(call.store.region, call.store.account, key_id),
         account=call.store.account,
         region=call.store.region,
         spec=spec,
-        usage="ENCRYPT_DECRYPT",
+        usage=usage,
         origin="AWS_KMS",
         description=members.get("Description", ""),
         state=KeyState.ENABLED,
@@ -72,7 +73,18 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return {"KeyMetadata": key.metadata()}
 
 
-def _check_supported(members: dict[str, Any], spec: str) -> None:
+def _usage(members: dict[str, Any], spec: str) -> str:
+    """Return the key's usage, which only symmetric keys need not be given; raises Fault."""
+    if "KeyUsage" not in members and spec != SYMMETRIC:
+        raise Fault(
+            "ValidationException",
+            "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.",
+        )
+    usage: str = members.get("KeyUsage", ENCRYPT_DECRYPT)
+    return usage
+
+
+def _check_supported(members: dict[str, Any], spec: str, usage: str) -> None:
     """Refuse what this service does not make yet, and combinations that no key can have."""
     if "KeySpec" in members and "CustomerMasterKeySpec" in members:
         raise Fault(
@@ -80,10 +92,11 @@ def _check_supported(members: dict[str, Any], spec: str) -> None:
             "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. "
             "CustomerMasterKeySpec is deprecated.",
         )
-    if spec != SYMMETRIC:
+    if spec not in SPECS:
         raise Fault("UnsupportedOperationException", f"KeySpec {spec} is not supported.")
-    usage = members.get("KeyUsage", "ENCRYPT_DECRYPT")
-    if usage != "ENCRYPT_DECRYPT":
+    if usage == "KEY_AGREEMENT" and spec != SYMMETRIC:
+        raise Fault("UnsupportedOperationException", f"KeyUsage {usage} is not supported.")
+    if usage not in SPECS[spec].algorithms:
         raise Fault("ValidationException", f"KeyUsage {usage} is not compatible with KeySpec {spec}")
     if (
         members.get("Origin", "AWS_KMS") != "AWS_KMS"

@@ -5,7 +5,6 @@ from typing import Any
 from cloister.aws import Fault
 from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import Ciphertext
-from cloister.kms.keys import SYMMETRIC
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import check_algorithm, deliver, end_dry_run
 from cloister.kms.requests.members import (
@@ -19,6 +18,7 @@ from cloister.kms.requests.members import (
     RECIPIENT,
 )
 from cloister.kms.requests.shapes import Structure
+from cloister.kms.specs import ENCRYPT_DECRYPT, SYMMETRIC
 
 _UNKNOWN_KEY = (
     "The ciphertext refers to a customer master key that does not exist, does not exist in this region, "
@@ -47,7 +47,7 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     algorithm = members.get("EncryptionAlgorithm", SYMMETRIC)
     call.authorise("kms:Decrypt", key, conditions=cryptographic_conditions(members, algorithm))
     key.require_usable()
-    key.require_usage("ENCRYPT_DECRYPT", "Decrypt")
+    key.require_usage(ENCRYPT_DECRYPT, "Decrypt")
     check_algorithm(key, algorithm)
     material = key.materials.get(ciphertext.generation)
     if material is None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import encrypt
-from cloister.kms.keys import SYMMETRIC
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import check_algorithm, end_dry_run
 from cloister.kms.requests.members import (
@@ -17,6 +16,7 @@ from cloister.kms.requests.members import (
     PLAINTEXT,
 )
 from cloister.kms.requests.shapes import Structure
+from cloister.kms.specs import ENCRYPT_DECRYPT, SYMMETRIC
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     algorithm = members.get("EncryptionAlgorithm", SYMMETRIC)
     call.authorise("kms:Encrypt", key, conditions=cryptographic_conditions(members, algorithm))
     key.require_usable()
-    key.require_usage("ENCRYPT_DECRYPT", "Encrypt")
+    key.require_usage(ENCRYPT_DECRYPT, "Encrypt")
     check_algorithm(key, algorithm)
     end_dry_run(members)
     blob = encrypt(key.key_id, key.current, members["Plaintext"], members.get("EncryptionContext", {}))

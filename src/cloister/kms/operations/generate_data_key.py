@@ -7,7 +7,6 @@ from typing import Any
 from cloister.aws import Fault
 from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import encrypt
-from cloister.kms.keys import SYMMETRIC
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import deliver, end_dry_run
 from cloister.kms.requests.members import (
@@ -20,6 +19,7 @@ from cloister.kms.requests.members import (
     RECIPIENT,
 )
 from cloister.kms.requests.shapes import Structure
+from cloister.kms.specs import ENCRYPT_DECRYPT, SYMMETRIC
 
 _SIZES = {"AES_256": 32, "AES_128": 16}
 
@@ -31,7 +31,7 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     key = call.find_key(members["KeyId"])
     call.authorise("kms:GenerateDataKey", key, conditions=cryptographic_conditions(members, SYMMETRIC))
     key.require_usable()
-    key.require_usage("ENCRYPT_DECRYPT", "GenerateDataKey")
+    key.require_usage(ENCRYPT_DECRYPT, "GenerateDataKey")
     end_dry_run(members)
     size = members["NumberOfBytes"] if "NumberOfBytes" in members else _SIZES[members["KeySpec"]]
     data_key = secrets.token_bytes(size)

@@ -1,0 +1,50 @@
+"""Verify: whether a signature is a key's own over a message or its digest."""
+
+from typing import Any
+
+from cloister.kms.call import Call, signing_conditions
+from cloister.kms.operation import Operation
+from cloister.kms.outcome import check_algorithm, end_dry_run
+from cloister.kms.requests.members import (
+    BOOLEAN,
+    CIPHERTEXT,
+    GRANT_TOKENS,
+    KEY_ID,
+    MESSAGE_TYPE,
+    PLAINTEXT,
+    SIGNING_ALGORITHM,
+)
+from cloister.kms.requests.shapes import Structure
+from cloister.kms.signatures import digest_of, verify_digest
+from cloister.kms.specs import SIGN_VERIFY
+
+
+def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
+    key = call.find_key(members["KeyId"])
+    algorithm = members["SigningAlgorithm"]
+    call.authorise("kms:Verify", key, conditions=signing_conditions(members))
+    key.require_usable()
+    key.require_usage(SIGN_VERIFY, "Verify")
+    check_algorithm(key, algorithm)
+    digest = digest_of(members)
+    verify_digest(key, algorithm, digest, members["Signature"])
+    end_dry_run(members)
+    return {"KeyId": key.arn, "SignatureValid": True, "SigningAlgorithm": algorithm}
+
+
+OPERATION = Operation(
+    "Verify",
+    Structure(
+        {
+            "KeyId": KEY_ID,
+            "Message": PLAINTEXT,
+            "MessageType": MESSAGE_TYPE,
+            "Signature": CIPHERTEXT,
+            "SigningAlgorithm": SIGNING_ALGORITHM,
+            "GrantTokens": GRANT_TOKENS,
+            "DryRun": BOOLEAN,
+        },
+        required=("KeyId", "Message", "Signature", "SigningAlgorithm"),
+    ),
+    _run,
+)
