@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from cloister.packages import PackageError
+from simulators.soft_token import SoftToken, make_token
+
 # whoever runs this in the background ignores the interrupt, and so would every command that is tested
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -23,6 +26,15 @@ def shared_vectors() -> Path:
             f"genuine vectors are absent: {SHARED_VECTORS.name} directory not found beside the repository"
         )
     return SHARED_VECTORS
+
+
+@pytest.fixture(scope="session")
+def token(tmp_path_factory: pytest.TempPathFactory) -> SoftToken:
+    """Return a PKCS#11 token with a PIN and nothing else on it; a process can have but one."""
+    try:
+        return make_token(tmp_path_factory.mktemp("softhsm"))
+    except PackageError as error:
+        pytest.skip(f"SoftHSM cannot be had: {error}")
 
 
 # A skip is not a pass: CI fails on one whose reason is not in this list.
