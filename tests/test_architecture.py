@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "rootfs": "packages places",
     "vmm": "places",
     "build": "eif measure pcrs pki kit",
+    "signers": "build eif tokens",
     "log_levels": "",
     "flight": "",
     "inspection": "",

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloister.build import PemSigner, Recipe, build_image
+from cloister.build import Recipe, build_image
 from cloister.cli.explain import ADVICE
 from cloister.cli.main import main as cloister
 from cloister.cli.nitro.codes import NAMES, TEXTS
 from cloister.cli.nitro.console import copy_console, write_console
 from cloister.cli.nitro.errors import NitroCliError
 from cloister.control import EnclaveFailure, Register, Reply
+from cloister.signers import PemSigner
 from cloister.supervisor import RunRequest
 from cloister.supervisor.loading import load_image
 from cloister.supervisor.starting import load_and_check

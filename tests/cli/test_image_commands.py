@@ -2,9 +2,11 @@
 
 import json
 import re
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -202,6 +204,29 @@ def test_sign_eif_signs_and_signs_again(here: Path, capsys: Capture, signing: Si
     assert json.loads(capsys.readouterr().out) == {"PCR8": signed["PCR8"]}
 
 
+def test_a_header_left_stale_is_described_with_a_note(
+    here: Path, capsys: Capture, signing: SigningFiles
+) -> None:
+    """An image that nitro-cli signed anew is described, with a word on stderr, and repaired by sign-eif."""
+    build(here)
+    keys = ["--signing-certificate", str(signing.certificate), "--private-key", str(signing.private_key)]
+    assert nitro(sign_eif, "--eif-path", "x.eif", *keys) == 0
+    good = (here / "x.eif").read_bytes()
+    (size,) = struct.unpack_from(">Q", good, 284 + 8 * 5)
+    stale = good[: 284 + 8 * 5] + struct.pack(">Q", size - 7) + good[284 + 8 * 6 :]
+    crc32 = zlib.crc32(stale[548:], zlib.crc32(stale[:544]))
+    (here / "x.eif").write_bytes(stale[:544] + struct.pack(">I", crc32) + stale[548:])
+    capsys.readouterr()
+    assert nitro(describe_eif, "--eif-path", "x.eif") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["SignatureCheck"] is True
+    assert f"the signature has {size - 7} bytes, but it has {size}" in printed.err
+    assert nitro(sign_eif, "--eif-path", "x.eif", *keys) == 0
+    capsys.readouterr()
+    assert nitro(describe_eif, "--eif-path", "x.eif") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_build_enclave_signs(here: Path, capsys: Capture, signing: SigningFiles) -> None:
     """A build with a certificate and key is signed at once."""
     write_oci_layout(here / "oci", sample_layers())
@@ -250,7 +275,10 @@ def test_errors_have_nitro_clis_numbers(here: Path, signing: SigningFiles) -> No
         ("E01", sign_eif, keys, "User did not provide the `eif-path` argument."),
         ("E60", sign_eif, ["--eif-path", "x.eif"], "missing"),
         ("E60", sign_eif, ["--eif-path", "x.eif", *mixed], "does not belong"),
-        ("E60", sign_eif, ["--eif-path", "x.eif", *keys[:3], "arn:aws:kms:x:1:key/2"], "not a PEM file"),
+        ("E60", sign_eif, ["--eif-path", "x.eif", *keys[:3], "arn:aws:kms:x:1:key/2"], "not a KMS key's ARN"),
+        ("E60", sign_eif, ["--eif-path", "x.eif", *keys[:3], "pkcs11:token=a"], "must have token"),
+        ("E60", build_enclave, ["--docker-uri", "dir:root", *out, *keys[:3], "pkcs11:x"], "not understood"),
+        ("E19", sign_eif, ["--eif-path", "x.eif", *keys[:3], "nowhere"], "File: 'nowhere'"),
         ("E19", sign_eif, ["--eif-path", "nowhere", *keys], "failing operation: 'Open'"),
         ("E35", sign_eif, ["--eif-path", "short.eif", *keys], "truncated"),
         ("E50", build_enclave, ["--docker-uri", "hello:latest", *out], "registry or daemon"),

@@ -36,6 +36,18 @@ def self_signed(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *, days: in
     )  # fmt: skip
 
 
+def issued(
+    public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, *, start: datetime | None = None
+) -> bytes:
+    """Return a certificate in PEM for a key that lies elsewhere, by an authority forgotten at once."""
+    authority = ec.generate_private_key(ec.SECP384R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "image signer")])
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+    first = start or datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    certificate = x509.CertificateBuilder(issuer, subject, public_key, 8, first, first + timedelta(days=30))
+    return certificate.sign(authority, hashes.SHA384()).public_bytes(Encoding.PEM)
+
+
 def write_signing_files(
     directory: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *, days: int = 30
 ) -> SigningFiles:

@@ -18,11 +18,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloister.attestation import Document, Expected, verify
-from cloister.build import PemSigner
 from cloister.cose import Sign1
 from cloister.kit import Kit
 from cloister.nsm import ModuleDescription, decode_response, encode_response
 from cloister.pcrs import extend
+from cloister.signers import PemSigner
 from cloister.trust import open_trust
 from cloister.vmm import Jail
 from simulators.signing_keys import write_signing_files

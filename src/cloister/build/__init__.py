@@ -6,7 +6,7 @@ No root, no daemon, nothing unpacked to disk but compressed layers. Spec: nitro-
 from cloister.build.content import BuildError, FileError, read_bounded
 from cloister.build.image import Recipe, build_image, build_time_from
 from cloister.build.layers import Progress
-from cloister.build.signing import PemSigner, Signer, map_image, sign_image
+from cloister.build.signing import Signer, map_image, sign_image
 from cloister.build.source import UnsupportedSourceError
 from cloister.build.tree import Limits
 
@@ -14,7 +14,6 @@ __all__ = [
     "BuildError",
     "FileError",
     "Limits",
-    "PemSigner",
     "Progress",
     "Recipe",
     "Signer",

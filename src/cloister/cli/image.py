@@ -10,25 +10,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cloister import __version__
 from cloister.build import (
     BuildError,
-    PemSigner,
     Progress,
     Recipe,
+    Signer,
     build_image,
     build_time_from,
     map_image,
     read_bounded,
 )
 from cloister.cli.nitro.describe_eif import describe
+from cloister.cli.passphrase import ask_pin
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
 from cloister.measure import Measurements, measure
 from cloister.places import current_places
 from cloister.rootfs import RECIPE_NAME, open_example
+from cloister.signers import PIN_VARIABLE, open_signer
 
 HELP = """Build, describe and measure enclave images.
 
@@ -86,7 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_signing_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare nitro-cli's two signing options, which need each other."""
     parser.add_argument("--signing-certificate", metavar="C", type=Path, help="PEM certificate to sign with")
-    parser.add_argument("--private-key", metavar="K", help="its PEM private key (P-256, P-384 or P-521)")
+    parser.add_argument(
+        "--private-key",
+        metavar="K",
+        help="its private key (P-256, P-384 or P-521): a PEM file, a PKCS#11 URI or a KMS key's ARN",
+    )
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -225,11 +232,12 @@ def load_custom_metadata(path: Path | None) -> Any:
         raise BuildError(f"The metadata file {path} is not JSON: {error}.") from None
 
 
-def load_signer(certificate: str | Path | None, private_key: str | None) -> PemSigner | None:
-    """Read the certificate and key that a command names, if any; the command line has both or neither."""
+def load_signer(certificate: str | Path | None, private_key: str | None) -> Signer | None:
+    """Open the certificate and key that a command names, if any; the command line has both or neither."""
     if certificate is None or private_key is None:
         return None
-    return PemSigner.load(Path(certificate), Path(private_key), datetime.now(UTC))
+    ask = partial(ask_pin, variable=PIN_VARIABLE)
+    return open_signer(Path(certificate), private_key, now=datetime.now(UTC), ask=ask)
 
 
 @contextmanager

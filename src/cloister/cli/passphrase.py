@@ -56,9 +56,9 @@ def known_passphrase(args: argparse.Namespace, content: bytes, what: str) -> byt
 
 
 @cache
-def ask_pin(token: str) -> str:
-    """Ask for a token's PIN, once; raise CloisterError."""
-    hint = f"or name a file as the URI's pin-source, or set {PIN_VARIABLE}"
+def ask_pin(token: str, variable: str = PIN_VARIABLE) -> str:
+    """Ask for a token's PIN, once; raise CloisterError, which names the variable that may hold it."""
+    hint = f"or name a file as the URI's pin-source, or set {variable}"
     return _ask(f"PIN of the token '{token}': ", f"the token '{token}' needs its PIN", hint).decode()
 
 

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any
 from cloister.cose.cbor import CborError, IndefiniteMap, decode_cbor, encode_cbor
 
 if TYPE_CHECKING:
-    from cloister.cose.sign1 import CoseError, Sign1
+    from cloister.cose.sign1 import ALGORITHMS, CoseError, Sign1, SignDigest
 
-__all__ = ["CborError", "CoseError", "IndefiniteMap", "Sign1", "decode_cbor", "encode_cbor"]
+__all__ = [
+    "ALGORITHMS",
+    "CborError",
+    "CoseError",
+    "IndefiniteMap",
+    "Sign1",
+    "SignDigest",
+    "decode_cbor",
+    "encode_cbor",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ tools use them (``nitro-tools.md`` sections 2.3 and 5.4). Written without tag, r
 Not here: detached payloads, other headers than the algorithm, COSE_Sign.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -45,6 +46,10 @@ _BY_CURVE = {algorithm.curve: algorithm for algorithm in ALGORITHMS}
 _BY_IDENTIFIER = {algorithm.identifier: algorithm for algorithm in ALGORITHMS}
 
 
+SignDigest = Callable[[bytes], bytes]
+"""Given a digest, returns an ECDSA signature over it: r and s side by side, each as long as the order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sign1:
     """The four parts of a COSE_Sign1, the signed ones as raw bytes."""
@@ -79,6 +84,18 @@ class Sign1:
         r, s = decode_dss_signature(der)
         raw = r.to_bytes(algorithm.size, "big") + s.to_bytes(algorithm.size, "big")
         return cls(protected, {}, payload, raw)
+
+    @classmethod
+    def sign_elsewhere(cls, payload: bytes, curve: ec.EllipticCurve, sign_digest: SignDigest) -> Self:
+        """Have a key sign that is not at hand, such as one on a token; raise CoseError.
+
+        What comes back is not verified here.
+        """
+        algorithm = _algorithm_of(curve)
+        protected = encode_cbor({ALGORITHM_HEADER: algorithm.identifier})
+        digest = hashes.Hash(algorithm.hash)
+        digest.update(_to_be_signed(protected, payload))
+        return cls(protected, {}, payload, sign_digest(digest.finalize()))
 
     @property
     def algorithm(self) -> Algorithm:

@@ -20,7 +20,13 @@ from cloister.eif.signature import (
 from cloister.eif.writer import EifWriter, write_eif
 
 if TYPE_CHECKING:
-    from cloister.eif.signing import check_dates, load_signing_certificate, sign_pcr0
+    from cloister.eif.signing import (
+        check_dates,
+        check_key,
+        load_signing_certificate,
+        sign_pcr0,
+        sign_pcr0_elsewhere,
+    )
 
 __all__ = [
     "BuildMetadata",
@@ -39,8 +45,10 @@ __all__ = [
     "SignatureError",
     "SignatureSection",
     "check_dates",
+    "check_key",
     "load_signing_certificate",
     "sign_pcr0",
+    "sign_pcr0_elsewhere",
     "write_eif",
 ]
 

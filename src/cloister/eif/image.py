@@ -39,11 +39,18 @@ class Image:
     computed_crc32: int
 
     @classmethod
-    def from_buffer(cls, buffer: bytes | memoryview, *, check_crc: bool = True) -> "Image":
-        """Read an image; raises EifError. ``check_crc=False`` leaves a wrong one to the caller."""
+    def from_buffer(
+        cls, buffer: bytes | memoryview, *, check_crc: bool = True, check_signature_size: bool = True
+    ) -> "Image":
+        """Read an image; raises EifError.
+
+        ``check_crc=False`` leaves a wrong checksum to the caller, ``check_signature_size=False`` a size of
+        the signature that the file's header has wrong: nitro-cli forgets to update it when it signs anew.
+        Neither is for what will be booted.
+        """
         view = memoryview(buffer).toreadonly().cast("B")
         header = EifHeader.from_bytes(view[:HEADER_SIZE])
-        sections = tuple(walk_sections(header, view))
+        sections = tuple(walk_sections(header, view, check_signature_size=check_signature_size))
         check_order(section.kind for section in sections)
         crc32 = _crc32(view)
         if check_crc and crc32 != header.crc32:
@@ -85,6 +92,12 @@ class Image:
     def crc_ok(self) -> bool:
         """Whether the checksum matches; only ever false after ``check_crc=False``."""
         return self.computed_crc32 == self.header.crc32
+
+    @property
+    def stale_signature_size(self) -> int | None:
+        """What the header says of the signature's size where that is wrong (image-format#54)."""
+        said, last = self.header.sizes[-1], self.sections[-1]
+        return said if said != len(last.payload) else None
 
     @property
     def kernel(self) -> memoryview:

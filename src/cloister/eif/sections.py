@@ -47,8 +47,13 @@ class SectionSource:
         return cls(kind, len(payload), (payload,))
 
 
-def walk_sections(header: EifHeader, buffer: memoryview) -> Iterator[Section]:
-    """Yield the sections in file order, each checked against the header's tables; raises EifError."""
+def walk_sections(
+    header: EifHeader, buffer: memoryview, *, check_signature_size: bool = True
+) -> Iterator[Section]:
+    """Yield the sections in file order, each checked against the header's tables; raises EifError.
+
+    ``check_signature_size=False`` takes a signature's size from its own header alone.
+    """
     offset = HEADER_SIZE
     for number, (said_offset, said_size) in enumerate(zip(header.offsets, header.sizes, strict=True), 1):
         if said_offset != offset:
@@ -58,10 +63,11 @@ def walk_sections(header: EifHeader, buffer: memoryview) -> Iterator[Section]:
         start = offset + SECTION_HEADER_SIZE
         head = SectionHeader.from_bytes(buffer[offset:start])
         kind = _section_type(head.kind, number)
-        if head.size != said_size:
+        if head.size != said_size and (check_signature_size or kind is not SectionType.SIGNATURE):
+            again = ": sign it anew with sign-eif" if kind is SectionType.SIGNATURE else ""
             raise EifError(
                 f"Section {number} ({kind.name.lower()}) is {head.size} bytes long by its own header "
-                f"but {said_size} by the file's."
+                f"but {said_size} by the file's{again}."
             )
         if head.size > len(buffer) - start:
             raise EifError(

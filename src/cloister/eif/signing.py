@@ -5,18 +5,21 @@ Apart from ``signature``, because most images carry none and what boots them nee
 
 import warnings
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
-from cloister.cose import CoseError, Sign1, encode_cbor
+from cloister.cose import ALGORITHMS, CoseError, Sign1, SignDigest, encode_cbor
 from cloister.eif.signature import (
     CertificateExpiredError,
     PayloadMismatchError,
     SignatureError,
     SignatureSection,
 )
+
+_CURVES: Final = frozenset(algorithm.curve for algorithm in ALGORITHMS)
 
 
 def verify_signature(section: SignatureSection, pcr0: bytes, now: datetime | None = None) -> None:
@@ -38,8 +41,7 @@ def verify_signature(section: SignatureSection, pcr0: bytes, now: datetime | Non
 def sign_pcr0(pcr0: bytes, certificate_pem: bytes, private_key: EllipticCurvePrivateKey) -> SignatureSection:
     """Sign with ES256, ES384 or ES512 by the key's curve; raises SignatureError, also on a foreign key."""
     certificate = load_signing_certificate(certificate_pem)
-    if _ec_key(certificate) != private_key.public_key():
-        raise SignatureError("The private key does not belong to the signing certificate.")
+    check_key(certificate, private_key.public_key())
     try:
         envelope = Sign1.sign(encode_pcr_info(pcr0), private_key)
     except CoseError as error:
@@ -47,6 +49,26 @@ def sign_pcr0(pcr0: bytes, certificate_pem: bytes, private_key: EllipticCurvePri
     section = SignatureSection(certificate_pem, envelope.to_bytes())
     verify_signature(section, pcr0)
     return section
+
+
+def sign_pcr0_elsewhere(pcr0: bytes, certificate_pem: bytes, sign_digest: SignDigest) -> SignatureSection:
+    """Have a key sign that is not at hand; raises SignatureError, also on a foreign key's signature."""
+    public_key = _ec_key(load_signing_certificate(certificate_pem))
+    envelope = Sign1.sign_elsewhere(encode_pcr_info(pcr0), public_key.curve, sign_digest)
+    section = SignatureSection(certificate_pem, envelope.to_bytes())
+    try:
+        verify_signature(section, pcr0)
+    except SignatureError as error:
+        raise SignatureError(
+            "The private key does not belong to the signing certificate: its signature does not verify."
+        ) from error
+    return section
+
+
+def check_key(certificate: x509.Certificate, public_key: object) -> None:
+    """Refuse a key that is not the certificate's; raises SignatureError."""
+    if _ec_key(certificate) != public_key:
+        raise SignatureError("The private key does not belong to the signing certificate.")
 
 
 def encode_pcr_info(pcr0: bytes) -> bytes:
@@ -58,8 +80,9 @@ def check_dates(certificate: x509.Certificate, now: datetime) -> None:
     """Refuse a certificate before or after its validity; raises CertificateExpiredError."""
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not first <= now <= last:
+        state = "not valid yet" if now < first else "expired"
         raise CertificateExpiredError(
-            f"The signing certificate is expired: it is valid from {first:%Y-%m-%dT%H:%M:%SZ} "
+            f"The signing certificate is {state}: it is valid from {first:%Y-%m-%dT%H:%M:%SZ} "
             f"to {last:%Y-%m-%dT%H:%M:%SZ}."
         )
 
@@ -91,5 +114,9 @@ def _ec_key(certificate: x509.Certificate) -> EllipticCurvePublicKey:
     if not isinstance(key, EllipticCurvePublicKey):
         raise SignatureError(
             "The signing certificate's key is not an elliptic-curve key (P-256, P-384 or P-521)."
+        )
+    if key.curve.name not in _CURVES:
+        raise SignatureError(
+            f"The signing certificate's key is on the curve {key.curve.name}: expected P-256, P-384 or P-521."
         )
     return key

@@ -15,7 +15,7 @@ from cloister.cli.image import (
 from cloister.cli.nitro.describe_eif import nitro_errors
 from cloister.cli.nitro.errors import TOOL_VERSION, NitroCliError
 from cloister.cli.nitro.grammar import Arguments, Option
-from cloister.cli.nitro.sign_eif import SIGNING_OPTIONS, refuse_remote_key
+from cloister.cli.nitro.sign_eif import SIGNING_OPTIONS
 from cloister.kit import KitError, find_kit
 from cloister.places import current_places
 
@@ -42,7 +42,6 @@ OPTIONS = (
 def run(args: Arguments) -> int:
     """Build as AWS does: CMD wins over ENTRYPOINT, WORKDIR and USER are ignored."""
     _refuse_impossible(args)
-    refuse_remote_key(args.private_key)
     with nitro_errors(_ACTION, "E60"):
         signer = load_signer(args.signing_certificate, args.private_key)
     print("Start building the Enclave Image...", file=sys.stderr)

@@ -34,7 +34,6 @@ def run(args: Arguments) -> int:
         raise NitroCliError(
             "E01", "Missing mandatory argument. User did not provide the `eif-path` argument."
         )
-    refuse_remote_key(args.private_key)
     with nitro_errors("Failed to sign EIF", "E60"), terminable():
         signer = load_signer(args.signing_certificate, args.private_key)
         if signer is None:
@@ -45,11 +44,3 @@ def run(args: Arguments) -> int:
     print("Enclave Image successfully signed.", file=sys.stderr)
     print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
     return 0
-
-
-def refuse_remote_key(private_key: str | None) -> None:
-    """Say plainly that a KMS key or token is not a file; they come later."""
-    if private_key is not None and private_key.startswith(("arn:", "pkcs11:")):
-        raise NitroCliError(
-            "E60", f"EIF signing error. The key {private_key} is not a PEM file; only those can sign yet."
-        )
