@@ -26,11 +26,17 @@ class SoftToken:
         return f"pkcs11:token=cloister%20test;object={label};type=private?module-path={self.module}{source}"
 
 
-def make_token(directory: Path) -> SoftToken:
-    """Make a token under a directory; raise PackageError where SoftHSM cannot be had.
+@dataclass(frozen=True)
+class SoftHsm:
+    """SoftHSM unpacked: its library, and a directory with its command."""
 
-    The library reads SOFTHSM2_CONF, which is set for this process, once.
-    """
+    module: Path
+    commands: Path
+    configuration: Path
+
+
+def unpack_softhsm(directory: Path) -> SoftHsm:
+    """Unpack SoftHSM under a directory, its tokens beside it; raise PackageError where it cannot be had."""
     source = PackageSource(current_places(), suites=[read_os_release()["VERSION_CODENAME"]])
     source.update()
     wanted = [package for package in source.resolve(["softhsm2"]) if package.name in _PACKAGES]
@@ -44,15 +50,25 @@ def make_token(directory: Path) -> SoftToken:
     configuration.write_text(
         f"directories.tokendir = {directory}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n"
     )
-    os.environ["SOFTHSM2_CONF"] = str(configuration)
-    words = ["--init-token", "--free", "--label", LABEL, "--so-pin", "52713684", "--pin", PIN]
-    subprocess.run(
-        [root / "usr/bin/softhsm2-util", "--module", module, *words],
-        env={**os.environ, "LD_LIBRARY_PATH": str(module.parent.parent)},
-        capture_output=True,
-        timeout=60,
-        check=True,
+    command = directory / "bin/softhsm2-util"
+    command.parent.mkdir()
+    command.write_text(
+        f"#!/bin/sh\nLD_LIBRARY_PATH={module.parent.parent} exec {root}/usr/bin/softhsm2-util "
+        f'--module {module} "$@"\n'
     )
+    command.chmod(0o755)
+    return SoftHsm(module, command.parent, configuration)
+
+
+def make_token(directory: Path) -> SoftToken:
+    """Make a token under a directory; raise PackageError where SoftHSM cannot be had.
+
+    The library reads SOFTHSM2_CONF, which is set for this process, once.
+    """
+    softhsm = unpack_softhsm(directory)
+    os.environ["SOFTHSM2_CONF"] = str(softhsm.configuration)
+    words = ["--init-token", "--free", "--label", LABEL, "--so-pin", "52713684", "--pin", PIN]
+    subprocess.run([softhsm.commands / "softhsm2-util", *words], capture_output=True, timeout=60, check=True)
     pin_file = directory / "pin"
     pin_file.write_text(f"{PIN}\n")
-    return SoftToken(module, pin_file)
+    return SoftToken(softhsm.module, pin_file)
