@@ -227,6 +227,26 @@ def test_a_header_left_stale_is_described_with_a_note(
     assert capsys.readouterr().err == ""
 
 
+def test_issuers_are_named_as_openssl_names_them(here: Path, capsys: Capture) -> None:
+    """IssuerName has OpenSSL's short names, also of attributes that RFC 4514 has none for."""
+    build(here)
+    name = "/C=CH/ST=Bern/L=Thun/O=Example/OU=Images/CN=Signer/emailAddress=a@example.org/serialNumber=5/SN=S"
+    name += "/GN=G/street=Way 1/postalCode=3600/title=Dr/UID=u/DC=org"
+    for words in (
+        ["ecparam", "-name", "prime256v1", "-genkey", "-out", "key.pem"],
+        ["req", "-new", "-x509", "-key", "key.pem", "-days", "2", "-subj", name, "-out", "certificate.pem"],
+    ):
+        subprocess.run(["openssl", *words], capture_output=True, check=True)
+    keys = ["--signing-certificate", "certificate.pem", "--private-key", "key.pem"]
+    assert nitro(sign_eif, "--eif-path", "x.eif", *keys) == 0
+    shown = described(capsys)["SigningCertificate"]["IssuerName"]
+    words = ["openssl", "x509", "-in", "certificate.pem", "-noout", "-issuer"]
+    told = subprocess.run([*words, "-nameopt", "sep_multiline,sname"], capture_output=True, check=True)
+    lines = [line.strip() for line in told.stdout.decode().splitlines()[1:]]
+    assert sorted(f"{key}={value}" for key, value in shown.items()) == sorted(lines)
+    assert list(shown) == sorted(shown)
+
+
 def test_build_enclave_signs(here: Path, capsys: Capture, signing: SigningFiles) -> None:
     """A build with a certificate and key is signed at once."""
     write_oci_layout(here / "oci", sample_layers())

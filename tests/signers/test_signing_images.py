@@ -165,7 +165,7 @@ def test_a_failing_signer_leaves_the_image_alone(tmp_path: Path) -> None:
 
 
 def test_unfit_certificates_and_keys_are_told_apart(tmp_path: Path) -> None:
-    """Expired, not valid yet, RSA, another curve, another's key, an encrypted one: a sentence each."""
+    """Expired, not valid yet, RSA, another curve, another's key, one that would leak: a sentence each."""
     key = ec.generate_private_key(ec.SECP384R1())
     files = write_signing_files(tmp_path / "good", key)
     rsa_key = rsa.generate_private_key(65537, 2048)
@@ -180,6 +180,9 @@ def test_unfit_certificates_and_keys_are_told_apart(tmp_path: Path) -> None:
             ec.generate_private_key(ec.SECP384R1()).public_key()
         ),
         "is not a PEM certificate": b"nothing",
+        "holds a private key too, which every copy of the image would carry": (
+            files.certificate.read_bytes() + files.private_key.read_bytes()
+        ),
     }
     keys = {
         "does not belong": koblitz.private_bytes(pem, pkcs8, NoEncryption()),

@@ -8,7 +8,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from cloister.build import read_bounded
-from cloister.eif import check_dates, check_key, load_signing_certificate
+from cloister.eif import SignatureError, check_dates, check_key, load_signing_certificate
 
 MAX_PEM: Final = 64 << 10
 """Bytes of a certificate's or key's file."""
@@ -26,6 +26,11 @@ class SigningCertificate:
     def load(cls, path: Path, now: datetime) -> "SigningCertificate":
         """Read it and check dates and curve; raises SignatureError or BuildError."""
         pem = read_bounded(path, MAX_PEM)
+        if b"PRIVATE KEY" in pem:
+            raise SignatureError(
+                f"The signing certificate's file {path} holds a private key too, which every copy of the "
+                "image would carry: keep them in two files."
+            )
         certificate = load_signing_certificate(pem)
         check_dates(certificate, now)
         public_key = certificate.public_key()

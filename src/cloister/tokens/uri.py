@@ -99,8 +99,8 @@ def _attributes(text: str, separator: str, known: frozenset[str]) -> dict[str, s
     for part in filter(None, text.split(separator)):
         name, equals, value = part.partition("=")
         if name not in known or not equals or not value or name in found:
-            raise TokenError(
-                f"the PKCS#11 URI's '{part[:80]}' is not understood: "
+            raise TokenError(  # without the value, which may be a PIN in the wrong place
+                f"the PKCS#11 URI's '{name[:80]}' is not understood: "
                 f"expected {', '.join(sorted(known))}, each once"
             )
         found[name] = value

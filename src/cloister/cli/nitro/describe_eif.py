@@ -34,6 +34,19 @@ _ALGORITHMS: Final = {
     "1.3.101.112": "ED25519",
 }
 """OpenSSL's names (objects.txt) of the algorithms a certificate may be signed with."""
+_ATTRIBUTES: Final = {
+    "1.2.840.113549.1.9.1": "emailAddress",
+    "2.5.4.4": "SN",
+    "2.5.4.5": "serialNumber",
+    "2.5.4.9": "street",
+    "2.5.4.12": "title",
+    "2.5.4.17": "postalCode",
+    "2.5.4.42": "GN",
+    "2.5.4.43": "initials",
+    "2.5.4.46": "dnQualifier",
+    "2.5.4.65": "pseudonym",
+}
+"""OpenSSL's short names of a name's attributes, where RFC 4514 has others or none."""
 
 
 OPTIONS = (Option("eif-path", "Path to the EIF to describe.", "eif-path", required=True),)
@@ -115,14 +128,20 @@ def _certificate(certificate: x509.Certificate) -> dict[str, Any]:
     oid = certificate.signature_algorithm_oid.dotted_string
     return {
         "IssuerName": {
-            attribute.rfc4514_attribute_name: str(attribute.value)
-            for attribute in sorted(certificate.issuer, key=lambda item: item.rfc4514_attribute_name)
+            name: str(value)
+            for name, value in sorted(
+                (_short_name(attribute), attribute.value) for attribute in certificate.issuer
+            )
         },
         "Algorithm": _ALGORITHMS.get(oid, oid),
         "NotBefore": _openssl_time(certificate.not_valid_before_utc),
         "NotAfter": _openssl_time(certificate.not_valid_after_utc),
         "Signature": certificate.signature.hex(":").upper(),
     }
+
+
+def _short_name(attribute: x509.NameAttribute[Any]) -> str:
+    return _ATTRIBUTES.get(attribute.oid.dotted_string, attribute.rfc4514_attribute_name)
 
 
 def _openssl_time(moment: datetime) -> str:
