@@ -174,6 +174,17 @@ def test_a_wrong_copy_keeps_the_key_here(trust: Trust, tmp_path: Path) -> None:
         load_root(away, None)
 
 
+@pytest.mark.parametrize("name", ["root.key", "new.key", "../pki/root.key"])
+def test_the_key_is_not_carried_onto_itself(trust: Trust, name: str, tmp_path: Path) -> None:
+    """A place among the root of trust's own files is refused, by whatever name: the key would be removed."""
+    link = tmp_path / "link"
+    link.symlink_to(trust.directory / name)
+    for path in (trust.directory / name, link):
+        with pytest.raises(TrustError, match="among the root of trust's own files"):
+            take_offline(trust.directory, path, NOW)
+    assert look(trust.directory, NOW).key_here
+
+
 def test_a_root_can_be_offline_from_the_start(tmp_path: Path) -> None:
     """Its key is never written here, and a second host can be made from the same file."""
     home = Offline(tmp_path / "root.key", PASSPHRASE)

@@ -119,9 +119,10 @@ def write_keyed(path: Path, entries: Iterable[KeyedCertificate]) -> None:
 
 
 def name_of(certificate: x509.Certificate) -> str:
-    """Return a certificate's common name, or what else it is called."""
+    """Return a certificate's common name, or what else it is called, without what could drive a terminal."""
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(names[0].value) if names else certificate.subject.rfc4514_string()
+    name = str(names[0].value) if names else certificate.subject.rfc4514_string()
+    return "".join(char if char.isprintable() else "?" for char in name)
 
 
 def _public_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:

@@ -159,8 +159,8 @@ def choose(
         certificate = entry.certificate
         if not certificate.not_valid_before_utc <= now <= now + reserve <= certificate.not_valid_after_utc:
             continue
-        (common_name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME) or (None,)
-        if common_name is None or not f".{common_name.value!s}".endswith(f".{name}"):
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if len(names) != 1 or not f".{names[0].value!s}".endswith(f".{name}"):
             continue
         if not _is_issuer(issuer, certificate):
             continue
