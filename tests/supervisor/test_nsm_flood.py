@@ -233,6 +233,14 @@ def test_leaf_that_was_never_used_is_not_used_when_it_is_old(trust: Trust, secur
     attest(security, trust, NOW - timedelta(seconds=30))  # the clock was put back
 
 
+def refuse(security: Security, now: datetime) -> None:
+    """Ask for a document that cannot be had."""
+    with pytest.raises(NotYetError):
+        security.handle(ATTEST, now)
+    wait_for(security)
+    assert decode_response(security.handle(ATTEST, now)) == Refusal(ErrorCode.INTERNAL_ERROR)
+
+
 def test_root_of_trust_that_is_gone_is_an_internal_error(
     trust: Trust, security: Security, complaints: list[str]
 ) -> None:
@@ -241,12 +249,24 @@ def test_root_of_trust_that_is_gone_is_an_internal_error(
     for name in ("regional.pem", "zonal.pem", "instance.pem"):
         (trust.directory / name).rename(trust.directory / f"{name}.away")
     for _ in range(2):
-        with pytest.raises(NotYetError):
-            security.handle(ATTEST, NOW)
-        wait_for(security)
-        assert decode_response(security.handle(ATTEST, NOW)) == Refusal(ErrorCode.INTERNAL_ERROR)
+        refuse(security, NOW)
     (complaint,) = complaints
     assert complaint.startswith("no certificate for the enclave's documents: the regional authority")
     for name in ("regional.pem", "zonal.pem", "instance.pem"):
         (trust.directory / f"{name}.away").rename(trust.directory / name)
     attest(security, trust, NOW)
+
+
+def test_guest_that_asks_without_end_does_not_fill_the_log(
+    trust: Trust, security: Security, complaints: list[str]
+) -> None:
+    """A reason that names the time is told once a minute, and anew when there was a certificate since."""
+    late = NOW + timedelta(days=365 * 40)  # the root has ended
+    for seconds in (0, 1, 2, 59):
+        refuse(security, late + timedelta(seconds=seconds))
+    assert len(complaints) == 1
+    refuse(security, late + timedelta(seconds=60))
+    assert len(set(complaints)) == 2
+    attest(security, trust, NOW)
+    refuse(security, late + timedelta(seconds=60))
+    assert len(complaints) == 3

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cloister.control import EnclaveFailure
@@ -18,6 +18,9 @@ from cloister.supervisor.request import RunRequest
 from cloister.trust import Trust, TrustError, open_trust
 
 MEASURE_SECONDS: Final = 300.0
+COMPLAIN_EVERY: Final = timedelta(minutes=1)
+"""How often another reason may be told why there is no certificate: some name the time, and a guest may ask
+without end."""
 
 
 def make_bank(measured: Mapping[int, bytes], trust: Trust, *, debug: bool) -> PcrBank:
@@ -57,7 +60,7 @@ class Security:
         self._debug = debug
         self._pool = pool
         self._complain = complain
-        self._complaint = ""
+        self._complained: tuple[datetime, str] | None = None
         self._module: SecurityModule | None = None
         self._asked = datetime.min.replace(tzinfo=UTC)
         self._making: Future[Credentials | CloisterError] | None = None
@@ -76,8 +79,9 @@ class Security:
         if self._making is not None and self._making.done():
             made, self._making = self._making.result(), None
             if isinstance(made, CloisterError):
-                self._tell(str(made))
+                self._tell(str(made), now)
                 raise made
+            self._complained = None
             if self._asked <= now <= made.not_after - RENEW_BEFORE:
                 return made
         if self._making is None:
@@ -93,10 +97,14 @@ class Security:
         except Exception as error:  # noqa: BLE001 -- ours or a token's: the guest waits, and may ask again
             return TrustError(f"{type(error).__name__}: {error}")
 
-    def _tell(self, complaint: str) -> None:
-        if complaint != self._complaint:  # a guest may ask without end
-            self._complaint = complaint
-            self._complain(f"no certificate for the enclave's documents: {complaint}")
+    def _tell(self, complaint: str, now: datetime) -> None:
+        """Complain, unless of the same since there was a certificate, or of anything a moment ago."""
+        if self._complained is not None:
+            when, what = self._complained
+            if what == complaint or when <= now < when + COMPLAIN_EVERY:
+                return
+        self._complained = now, complaint
+        self._complain(f"no certificate for the enclave's documents: {complaint}")
 
     def _made(self) -> SecurityModule:
         if self._module is None:
