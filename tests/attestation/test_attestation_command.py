@@ -235,3 +235,43 @@ def test_a_name_that_cannot_be_read_is_no_crash(
     assert "unreadable (" in capsys.readouterr().out
     assert command(str(path), *root, *PCR0, *AT, "--json") == 0
     assert set(json.loads(capsys.readouterr().out)["Signers"][4]) == {"Fingerprint", "Problem"}
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER], ids=["PEM", "DER"])
+def test_a_revocation_list_of_the_operator_s_counts(
+    document: str, root: list[str], tmp_path: Path, encoding: Encoding, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A certificate that it names refuses every document under it; a list of others changes nothing."""
+    path = tmp_path / "list"
+    for serial, code in ((CHAIN.instance.certificate.serial_number, 1), (99, 0)):
+        entry = x509.RevokedCertificateBuilder(serial, NOW).build()
+        crl = x509.CertificateRevocationListBuilder(CHAIN.zonal.certificate.subject, NOW, NOW, [], [entry])
+        path.write_bytes(crl.sign(CHAIN.zonal.key, hashes.SHA384()).public_bytes(encoding))
+        assert command(document, *root, *PCR0, *AT, "--crl", str(path), "--json") == code
+        answer = json.loads(capsys.readouterr().out)
+        assert answer.get("Name") == ("revocation" if code else None)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"-----BEGIN X509 CRL-----\n", b"\x30\x80", bytes((1 << 20) + 1)]
+)
+def test_what_is_no_revocation_list_is_one_sentence(
+    document: str, root: list[str], tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list that is missing, damaged or endless stops the verification: it is not passed over."""
+    path = tmp_path / "list"
+    if content is not None:
+        path.write_bytes(content)
+    assert command(document, *root, *PCR0, *AT, "--crl", str(path)) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "revocation list" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_payload_can_be_reconstructed(
+    document: str, root: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--reconstruct demands that what is expected, written as AWS writes it, is what was signed."""
+    assert command(document, *root, *PCR0, *AT, "--reconstruct") == 0
+    assert "verified" in capsys.readouterr().out

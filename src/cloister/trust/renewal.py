@@ -88,6 +88,12 @@ def _regional(directory: Path, root: x509.Certificate, region: str, now: datetim
         return current
     entry = root_entry(directory, root)
     if entry is None:
+        begins = [one.certificate.not_valid_before_utc for one in issued_by(root, series)]
+        if begins and now < min(begins):
+            raise TrustError(
+                f"this host's clock says {now}, and its regional authorities begin at {min(begins)}: "
+                f"put the clock right; the root's key is elsewhere, and no other can be issued"
+            )
         raise TrustError(
             f"the regional authority has run out, and {directory / 'root.key'} cannot issue another: "
             "bring the root's key or a new bundle with 'cloister pki import'"
