@@ -112,6 +112,7 @@ def test_a_wrong_pin_is_in_no_message(token: SoftToken) -> None:
         ("pkcs11:token=a;token=b;object=b?module-path=/x.so", "'token' is not understood"),
         ("pkcs11:token=a;slot-id=3;object=b?module-path=/x.so", "'slot-id' is not understood"),
         ("pkcs11:token=a;object=b?module-path=/x.so&pin=1234", "'pin' is not understood"),
+        ("pkcs11:token=a;pin%2Dvalue=1234;object=b?module-path=/x.so", "'pin%2Dvalue' is not understood"),
         ("pkcs11:token=a;object=b;type=public?module-path=/x.so", "type 'public': expected private"),
         ("pkcs11:token=a;object=b?module-path=/x.so&pin-source=|cat", "is not a file: expected file:/PATH"),
         ("pkcs11:token=a;object=b?module-path=/none.so&pin-source=/dev/null", "cannot be used"),
