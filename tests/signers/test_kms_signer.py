@@ -5,17 +5,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from mypy_boto3_kms.literals import KeySpecType
 
 from cloister.build import Signer, sign_image
 from cloister.eif import SignatureError
 from cloister.kms import read_decisions
 from cloister.signers import open_signer
+from simulators.canned_kms import canned_kms
 from simulators.key_service import Server
 from simulators.openssl_check import openssl_check
 from simulators.signing_keys import issued
+
+KEY = ec.generate_private_key(ec.SECP384R1())
+SPKI = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+STRANGER = ec.generate_private_key(ec.SECP384R1())
+ECDSA = ec.ECDSA(hashes.SHA384())
 
 
 def nobody(token: str) -> str:
@@ -115,3 +123,33 @@ def test_arns_of_every_partition_are_understood(aws: Server, tmp_path: Path, arn
     make_key(aws, tmp_path)
     with pytest.raises(SignatureError, match=f"KMS does not sign with {arn}"):
         opened(tmp_path, arn)
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ((b"nothing", b""), "KMS answered no public key that can be read"),
+        ((SPKI, b"nothing"), "KMS answered no ECDSA signature"),
+        ((SPKI, encode_dss_signature(1 << 400, 1)), "KMS answered no ECDSA signature"),
+        ((SPKI, encode_dss_signature(1, 1)), "does not belong .*: its signature does not verify"),
+        ((SPKI, STRANGER.sign(b"", ECDSA)), "its signature does not verify"),
+    ],
+    ids=["no key", "no signature", "too long", "wrong", "another's"],
+)
+def test_answers_are_not_believed(
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: tuple[bytes, bytes],
+    sentence: str,
+) -> None:
+    """A service that answers nonsense, or with a signature that does not hold, leaves the image alone."""
+    (tmp_path / "certificate.pem").write_bytes(issued(KEY.public_key()))
+    before = image.read_bytes()
+    with canned_kms(*answers) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", endpoint)
+        with pytest.raises(SignatureError, match=sentence):
+            sign_image(image, opened(tmp_path, "arn:aws:kms:us-east-1:000000000000:key/0"))
+    assert image.read_bytes() == before
+    assert list(image.parent.iterdir()) == [image]

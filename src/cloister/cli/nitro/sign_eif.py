@@ -19,7 +19,7 @@ SIGNING_OPTIONS = (
     ),
     Option(
         "private-key",
-        "Local path to developer's Eliptic Curve private key, or a KMS key ARN.",
+        "Local path to developer's Eliptic Curve private key, or a KMS key ARN. Here also a PKCS#11 URI.",
         "private-key",
         requires=("signing-certificate",),
     ),
