@@ -35,18 +35,30 @@ _ALGORITHMS: Final = {
 }
 """OpenSSL's names (objects.txt) of the algorithms a certificate may be signed with."""
 _ATTRIBUTES: Final = {
+    "0.9.2342.19200300.100.1.1": "userId",
+    "0.9.2342.19200300.100.1.25": "domainComponent",
     "1.2.840.113549.1.9.1": "emailAddress",
-    "2.5.4.4": "SN",
+    "2.5.4.3": "commonName",
+    "2.5.4.4": "surname",
     "2.5.4.5": "serialNumber",
-    "2.5.4.9": "street",
+    "2.5.4.6": "countryName",
+    "2.5.4.7": "localityName",
+    "2.5.4.8": "stateOrProvinceName",
+    "2.5.4.9": "streetAddress",
+    "2.5.4.10": "organizationName",
+    "2.5.4.11": "organizationalUnitName",
     "2.5.4.12": "title",
+    "2.5.4.13": "description",
+    "2.5.4.15": "businessCategory",
     "2.5.4.17": "postalCode",
-    "2.5.4.42": "GN",
+    "2.5.4.42": "givenName",
     "2.5.4.43": "initials",
+    "2.5.4.44": "generationQualifier",
     "2.5.4.46": "dnQualifier",
     "2.5.4.65": "pseudonym",
+    "2.5.4.97": "organizationIdentifier",
 }
-"""OpenSSL's short names of a name's attributes, where RFC 4514 has others or none."""
+"""OpenSSL's long names of a name's attributes, as AWS prints them (tried with image-format 0.8.1)."""
 
 
 OPTIONS = (Option("eif-path", "Path to the EIF to describe.", "eif-path", required=True),)
@@ -60,7 +72,7 @@ def run(args: Arguments) -> int:
     if image.stale_signature_size is not None:
         print(
             f"The header says the signature has {image.stale_signature_size} bytes, but it has "
-            f"{len(image.sections[-1].payload)}: nitro-cli up to 1.5.0 leaves that when it signs anew. "
+            f"{len(image.sections[-1].payload)}: nitro-cli leaves that when it signs anew. "
             "No enclave starts from this file here until it is signed with this sign-eif.",
             file=sys.stderr,
         )
@@ -130,7 +142,7 @@ def _certificate(certificate: x509.Certificate) -> dict[str, Any]:
         "IssuerName": {
             name: str(value)
             for name, value in sorted(
-                (_short_name(attribute), attribute.value) for attribute in certificate.issuer
+                (_long_name(attribute), attribute.value) for attribute in certificate.issuer
             )
         },
         "Algorithm": _ALGORITHMS.get(oid, oid),
@@ -140,8 +152,9 @@ def _certificate(certificate: x509.Certificate) -> dict[str, Any]:
     }
 
 
-def _short_name(attribute: x509.NameAttribute[Any]) -> str:
-    return _ATTRIBUTES.get(attribute.oid.dotted_string, attribute.rfc4514_attribute_name)
+def _long_name(attribute: x509.NameAttribute[Any]) -> str:
+    oid = attribute.oid.dotted_string
+    return _ATTRIBUTES.get(oid, oid)
 
 
 def _openssl_time(moment: datetime) -> str:
