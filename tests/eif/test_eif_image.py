@@ -130,6 +130,16 @@ def test_metadata_round_trip(name: str, time: str, custom: dict[str, object], ki
     assert ImageMetadata.from_bytes(metadata.to_bytes()) == metadata
 
 
+def test_metadata_has_its_keys_in_order() -> None:
+    """The order in which a registry or a person wrote an object's keys does not reach the image."""
+    one = {"Id": "x", "Config": {"b": 1, "Cmd": [{"z": 1, "a": None}], "A": 2}}
+    two = {"Config": {"A": 2, "Cmd": [{"a": None, "z": 1}], "b": 1}, "Id": "x"}
+    build = BuildMetadata("1970-01-01T00:00:00+00:00", "tool", "1")
+    first, second = (ImageMetadata("n", "v", build, it, {"custom": it}).to_bytes() for it in (one, two))
+    assert first == second
+    assert b'"DockerInfo":{"Config":{"A":2,"Cmd":[{"a":null,"z":1}],"b":1},"Id":"x"},"CustomM' in first
+
+
 def test_every_truncation_is_refused() -> None:
     """No proper prefix of an image is an image."""
     data = eif(PLAIN)

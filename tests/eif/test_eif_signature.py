@@ -29,6 +29,10 @@ def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, days: int = 30) 
     return self_signed(key, days=days).public_bytes(Encoding.PEM)
 
 
+KEY = ec.generate_private_key(ec.SECP256R1())
+SECTION = sign_pcr0(PCR0, pem_of(KEY), KEY)
+
+
 def test_encoding_is_the_vectors(shared_vectors: Path) -> None:
     """The section and the signed payload have exactly the bytes of AWS's image-format."""
     vectors = json.loads((shared_vectors / "nsm-and-eif-vectors.json").read_text())["eif_signature_cbor"]
@@ -47,6 +51,22 @@ def test_section_round_trip(pem: bytes, cose: bytes) -> None:
     """The section's encoding and decoding are inverses."""
     section = SignatureSection(pem, cose)
     assert SignatureSection.from_bytes(section.to_bytes()) == section
+
+
+@given(st.binary(max_size=300), st.integers(0, 600), st.integers(1, 255))
+def test_no_bytes_do_more_than_be_refused(noise: bytes, position: int, flip: int) -> None:
+    """Noise for section, certificate or envelope, and any one byte changed, end in one kind of error."""
+    changed = bytearray(SECTION.to_bytes())
+    changed[position] ^= flip
+    genuine = bytes(changed)
+    for attempt in (
+        lambda: SignatureSection.from_bytes(noise),
+        lambda: SignatureSection(noise, SECTION.cose).verify(PCR0, NOW),
+        lambda: SignatureSection(SECTION.certificate_pem, noise).verify(PCR0, NOW),
+        lambda: SignatureSection.from_bytes(genuine + noise[:1]).verify(bytes(48), NOW),
+    ):
+        with pytest.raises(SignatureError):
+            attempt()
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,11 @@ class ImageMetadata:
         )
 
     def to_bytes(self) -> bytes:
-        """Encode compactly, keys in AWS's order; raises EifError when it would be too large to read back."""
+        """Encode compactly, keys in AWS's order; raises EifError when it would be too large to read back.
+
+        Inside ``docker_info`` and ``custom`` that order is the alphabet's, as serde_json's maps have it
+        (tried with image-format 0.8.1): the bytes depend on what is said and not on who said it.
+        """
         build = (
             self.build.build_time,
             self.build.build_tool,
@@ -79,12 +83,23 @@ class ImageMetadata:
             top["KitDigest"] = self.kit_digest
         _check_depth(top)
         try:
+            top |= {key: _sorted(top[key]) for key in ("DockerInfo", "CustomMetadata")}
             data = json.dumps(top, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         except (ValueError, TypeError) as error:
             raise EifError(f"The metadata cannot be written as JSON: {error}.") from error
         if len(data) > MAX_METADATA:
             raise EifError(f"The metadata would be {len(data)} bytes long; expected at most {MAX_METADATA}.")
         return data
+
+
+def _sorted(value: Any) -> Any:
+    """Return JSON with every object's keys in order; the caller has bounded the depth."""
+    match value:
+        case dict():
+            return {key: _sorted(value[key]) for key in sorted(value)}
+        case list():
+            return [_sorted(item) for item in value]
+    return value
 
 
 def _check_depth(top: Any) -> None:
