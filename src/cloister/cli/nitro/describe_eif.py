@@ -54,6 +54,7 @@ _ATTRIBUTES: Final = {
     "2.5.4.42": "givenName",
     "2.5.4.43": "initials",
     "2.5.4.44": "generationQualifier",
+    "2.5.4.45": "x500UniqueIdentifier",
     "2.5.4.46": "dnQualifier",
     "2.5.4.65": "pseudonym",
     "2.5.4.97": "organizationIdentifier",
@@ -141,8 +142,9 @@ def _certificate(certificate: x509.Certificate) -> dict[str, Any]:
     return {
         "IssuerName": {
             name: str(value)
-            for name, value in sorted(
-                (_long_name(attribute), attribute.value) for attribute in certificate.issuer
+            for name, value in sorted(  # of several with one name the last is shown, as by AWS
+                ((_long_name(attribute), attribute.value) for attribute in certificate.issuer),
+                key=lambda item: item[0],
             )
         },
         "Algorithm": _ALGORITHMS.get(oid, oid),
