@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "kit": "packages places",
     "rootfs": "packages places",
     "vmm": "places",
+    "fetch": "",
     "build": "eif measure pcrs pki kit",
     "log_levels": "",
     "flight": "",

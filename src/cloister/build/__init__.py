@@ -6,8 +6,9 @@ No root, no daemon, nothing unpacked to disk but compressed layers. Spec: nitro-
 from cloister.build.content import BuildError, FileError, read_bounded
 from cloister.build.image import Recipe, build_image, build_time_from
 from cloister.build.layers import Progress
+from cloister.build.output import check_output
 from cloister.build.signing import PemSigner, Signer, map_image, sign_image
-from cloister.build.source import UnsupportedSourceError
+from cloister.build.source import UnsupportedSourceError, is_local
 from cloister.build.tree import Limits
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "UnsupportedSourceError",
     "build_image",
     "build_time_from",
+    "check_output",
+    "is_local",
     "map_image",
     "read_bounded",
     "sign_image",

@@ -1,4 +1,4 @@
-"""``cloister image``: build an enclave image from a local source, and say what one holds."""
+"""``cloister image``: build an enclave image from whatever it is made of, and say what one holds."""
 
 import argparse
 import json
@@ -21,9 +21,11 @@ from cloister.build import (
     Recipe,
     build_image,
     build_time_from,
+    check_output,
     map_image,
     read_bounded,
 )
+from cloister.cli.fetching import add_fetch_arguments, fetch_options, fetched_source, image_named
 from cloister.cli.nitro.describe_eif import describe
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
 from cloister.measure import Measurements, measure
@@ -38,6 +40,8 @@ HELP = """Build, describe and measure enclave images.
 SOURCE is a directory, a tar, an OCI layout or a docker-archive; what lies at the path is recognised, or say
 it with
 dir:, tar:, oci:PATH[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].
+An image's name that is no file here is looked for in a Docker daemon, in this host's container store, then at
+its registry; docker://NAME, docker-daemon:NAME and containers-storage:NAME say where.
 A directory with an enclave.toml is assembled from pinned packages first, see examples/secret."""
 
 MAX_METADATA = 4096
@@ -47,8 +51,10 @@ MAX_METADATA = 4096
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs and their options."""
     verbs = parser.add_subparsers(dest="image_verb", metavar="VERB", required=True)
-    build = verbs.add_parser("build", help="build an image from a local source", allow_abbrev=False)
-    build.add_argument("source", metavar="SOURCE", help="directory, tar, OCI layout or docker-archive")
+    build = verbs.add_parser("build", help="build an image from a source", allow_abbrev=False)
+    build.add_argument(
+        "source", metavar="SOURCE", help="directory, tar, OCI layout, docker-archive or image name"
+    )
     build.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="where the image goes"
     )
@@ -78,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--update-lock", action="store_true", help="for enclave.toml: pin today's versions, then build"
     )
     build.add_argument("--json", action="store_true", help="print JSON")
+    add_fetch_arguments(build)
     show = verbs.add_parser("describe", help="say what an image holds and measures", allow_abbrev=False)
     show.add_argument("file", metavar="FILE", type=Path)
     show.add_argument("--json", action="store_true", help="print JSON")
@@ -111,6 +118,7 @@ def _build(args: argparse.Namespace) -> int:
         build_tool_version=__version__,
     )
     kit = _kit(args.kit, args.arch)
+    check_output(args.output)
     with (
         terminable(),
         shown_progress() as progress,
@@ -131,8 +139,12 @@ def _build(args: argparse.Namespace) -> int:
 def _assembled(
     args: argparse.Namespace, recipe: Recipe, architecture: str, progress: Progress | None
 ) -> Iterator[tuple[str | Path, Recipe]]:
-    """Assemble a directory that holds an enclave.toml; any other source is taken as it is."""
+    """Fetch an image, assemble a directory that holds an enclave.toml; others are taken as they are."""
     directory = Path(args.source)
+    if (image := image_named(args.source)) is not None:
+        with fetched_source(image, architecture, fetch_options(args), progress, or_path=True) as fetched:
+            yield fetched.source, replace(recipe, name=recipe.name or image.short)
+        return
     if not (directory / RECIPE_NAME).is_file():
         yield args.source, recipe
         return
