@@ -1,8 +1,11 @@
 """Names of images: what they mean to a registry, to a container store and to nitro-cli."""
 
+from pathlib import Path
+
 import pytest
 
-from cloister.fetch import FetchError, ImageName, is_remote
+from cloister.build.source import SourceName
+from cloister.fetch import FetchError, ImageName, image_named, is_local
 
 DIGEST = "sha256:" + "0f" * 32
 
@@ -29,7 +32,7 @@ def test_name_is_completed_as_docker_does(text: str, registry: str, storage: str
     """A name without host is Docker Hub's, or buildah's localhost; without tag it is latest."""
     name = ImageName.parse(text)
     assert (name.in_registry, name.in_storage[0], name.short) == (registry, storage, short)
-    assert is_remote(text) is (":/" in text or text.startswith("docker-daemon:"))
+    assert image_named(text) == name
 
 
 def test_store_may_know_a_short_name_by_two_hosts() -> None:
@@ -58,3 +61,22 @@ def test_what_is_no_name_is_refused(text: str) -> None:
     """Options, paths, control characters and upper case are one sentence, before any program is started."""
     with pytest.raises(FetchError, match="is no image's name"):
         ImageName.parse(text)
+
+
+def test_files_and_paths_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a prefix or the first characters make a path, and what exists, is the builder's to read."""
+    monkeypatch.chdir(tmp_path)
+    assert image_named("hello") is not None
+    (tmp_path / "hello").mkdir()
+    for source in ("hello", "./other", "../other", "/other", "~other", "Other", "a b"):
+        assert image_named(source) is None
+    with pytest.raises(FetchError, match="is no image's name"):
+        image_named("docker://A")
+
+
+@pytest.mark.parametrize("prefix", ["dir", "tar", "oci", "oci-archive", "docker-archive"])
+def test_builder_and_fetcher_agree_on_what_is_local(prefix: str, tmp_path: Path) -> None:
+    """A prefix that the builder reads is not looked for, although the whole would be an image's name too."""
+    assert is_local(f"{prefix}:x")
+    assert image_named(f"{prefix}:x") is None
+    assert SourceName.parse(f"{prefix}:{tmp_path}").transport == prefix

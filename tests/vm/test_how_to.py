@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_page_runs_as_written(page: Path, tmp_path: Path) -> None:
+def test_page_runs_as_written(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Every command of the page succeeds and no enclave is left."""
     script = "set -eu -o pipefail\n" + "".join(BLOCK.findall(page.read_text()))
     environment = os.environ | {
@@ -25,6 +25,10 @@ def test_page_runs_as_written(page: Path, tmp_path: Path) -> None:
         "NITRO_CLI_SOCKETS_PATH": str(tmp_path / "run"),
         "NITRO_CLI_LOGS_PATH": str(tmp_path / "logs"),
     }
+    if "buildah" in script:
+        environment |= request.getfixturevalue("tools").environment(tmp_path / "own")
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        environment["NITRO_CLI_ARTIFACTS"] = str(tmp_path / "artifacts")
     work = tmp_path / "work"
     work.mkdir()
     done = subprocess.run(

@@ -8,7 +8,7 @@ from cloister.build.image import Recipe, build_image, build_time_from
 from cloister.build.layers import Progress
 from cloister.build.output import check_output
 from cloister.build.signing import PemSigner, Signer, map_image, sign_image
-from cloister.build.source import UnsupportedSourceError, is_local
+from cloister.build.source import UnsupportedSourceError
 from cloister.build.tree import Limits
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "build_image",
     "build_time_from",
     "check_output",
-    "is_local",
     "map_image",
     "read_bounded",
     "sign_image",

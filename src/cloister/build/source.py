@@ -28,11 +28,6 @@ class UnsupportedSourceError(BuildError):
     """The source is not a file or directory of this host, and reading is all that is done here."""
 
 
-def is_local(text: str) -> bool:
-    """Whether a source says by its prefix that it is a file or directory of this host."""
-    return text.startswith(tuple(f"{transport}:" for transport in _LOCAL))
-
-
 @dataclass(frozen=True, slots=True)
 class SourceName:
     """A source as the user wrote it, taken apart."""

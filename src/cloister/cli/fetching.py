@@ -1,4 +1,4 @@
-"""Sources that are not files of this host: which ones these are, and what can be said about getting them."""
+"""Sources that are not files of this host: what can be said about getting them, and getting them."""
 
 import argparse
 import os
@@ -6,20 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloister.build import Progress, is_local
+from cloister.build import Progress
 from cloister.fetch import (
     Fetched,
     FetchError,
     FetchOptions,
     ImageName,
     fetch_image,
-    is_remote,
     open_workspace,
 )
 from cloister.places import current_places
-
-_PATHS = ("/", "./", "../", "~")
-"""How a source begins that is a path, whether or not there is anything."""
 
 
 def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,21 +41,6 @@ def fetch_options(args: argparse.Namespace) -> FetchOptions:
     """Return what was said."""
     verify = None if args.tls_verify is None else args.tls_verify == "true"
     return FetchOptions(args.pull, args.authfile, verify)
-
-
-def image_named(source: str) -> ImageName | None:
-    """Return the image's name if a source has to be fetched: by its prefix, or as no file has that name.
-
-    Raises FetchError when a prefix is followed by no image's name.
-    """
-    if is_remote(source):
-        return ImageName.parse(source)
-    if is_local(source) or source.startswith(_PATHS) or Path(source).exists():
-        return None
-    try:
-        return ImageName.parse(source)
-    except FetchError:
-        return None  # the builder says that there is no such file
 
 
 @contextmanager

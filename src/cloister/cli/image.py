@@ -25,8 +25,9 @@ from cloister.build import (
     map_image,
     read_bounded,
 )
-from cloister.cli.fetching import add_fetch_arguments, fetch_options, fetched_source, image_named
+from cloister.cli.fetching import add_fetch_arguments, fetch_options, fetched_source
 from cloister.cli.nitro.describe_eif import describe
+from cloister.fetch import image_named
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
 from cloister.measure import Measurements, measure
 from cloister.places import current_places

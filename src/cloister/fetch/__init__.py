@@ -7,7 +7,7 @@ daemon is asked directly. What arrives is an OCI layout or a docker-archive that
 from cloister.fetch.containerfile import build_containerfile
 from cloister.fetch.images import Fetched, fetch_image
 from cloister.fetch.limits import ContainerfileError, FetchError, FetchOptions
-from cloister.fetch.names import ImageName, is_remote
+from cloister.fetch.names import ImageName, image_named, is_local
 from cloister.fetch.workspace import open_workspace
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "ImageName",
     "build_containerfile",
     "fetch_image",
-    "is_remote",
+    "image_named",
+    "is_local",
     "open_workspace",
 ]

@@ -6,6 +6,7 @@ Docker's reading of short ones (``hello`` is ``docker.io/library/hello:latest``)
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from cloister.fetch.limits import FetchError
@@ -13,6 +14,9 @@ from cloister.fetch.limits import FetchError
 MAX_NAME: Final = 1024
 """Characters, prefix included."""
 _PREFIXES: Final = ("docker://", "docker-daemon:", "containers-storage:")
+_LOCAL: Final = ("dir:", "tar:", "oci:", "oci-archive:", "docker-archive:")
+_PATHS: Final = ("/", "./", "../", "~")
+"""How a source begins that is a path, whether or not there is anything."""
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _REFERENCE: Final = re.compile(
     r"(?:(?P<host>(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)/)?"
@@ -23,9 +27,24 @@ _REFERENCE: Final = re.compile(
 )
 
 
-def is_remote(text: str) -> bool:
-    """Whether a source says by its prefix that it must be fetched."""
-    return text.startswith(_PREFIXES)
+def is_local(source: str) -> bool:
+    """Whether a source says by its prefix that it is a file or directory of this host."""
+    return source.startswith(_LOCAL)
+
+
+def image_named(source: str) -> "ImageName | None":
+    """Return the image's name if a source has to be fetched: by its prefix, or as nothing here has that name.
+
+    Raises FetchError when a prefix is followed by no image's name.
+    """
+    if source.startswith(_PREFIXES):
+        return ImageName.parse(source)
+    if is_local(source) or source.startswith(_PATHS) or Path(source).exists():
+        return None
+    try:
+        return ImageName.parse(source)
+    except FetchError:
+        return None  # the builder says that there is no such file
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cloister.build import Progress, Recipe, build_image, build_time_from, check_output, is_local
+from cloister.build import Progress, Recipe, build_image, build_time_from, check_output
 from cloister.cli.fetching import fetched_source
 from cloister.cli.image import (
     load_custom_metadata,
@@ -29,6 +29,7 @@ from cloister.fetch import (
     FetchOptions,
     ImageName,
     build_containerfile,
+    is_local,
     open_workspace,
 )
 from cloister.kit import KitError, find_kit
