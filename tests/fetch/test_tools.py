@@ -24,6 +24,10 @@ def shell(script: str, workspace: Path, watch: Watch | None = None, **environ: s
         ('cat <<\'X\'\ntime="2026" level=fatal msg="it \\"broke\\":\\nhere"\nX\nexit 1', 'it "broke": here'),
         (r"printf 'Error: \033[2Jgone\n'; exit 1", " [2Jgone"),
         ("kill -9 $$", "sh was killed by signal 9"),
+        (
+            r"""printf 'level=error msg="%s"\n' 'newgidmap not found' '(Unable to determine exit status)'; exit 1""",
+            "newgidmap not found; ordinary users need 'apt-get install uidmap'",
+        ),
     ],
 )
 def test_failure_is_the_programs_own_last_word(tmp_path: Path, script: str, complaint: str) -> None:

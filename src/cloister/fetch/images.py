@@ -23,7 +23,6 @@ _PLATFORMS: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _MAX_MANIFEST: Final = 4 << 20
 _NOT_THERE: Final = "identifier is not an image"
-_PLAIN_HTTP: Final = "server gave HTTP response to HTTPS client"
 _BLOB: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -141,8 +140,7 @@ def _copied(errand: _Errand, place: str, *, local: bool) -> Fetched:
     try:
         run_tool([*words, "--", place, f"dir:{arrived}"], errand.workspace, errand.environ, watch)
     except ToolFailedError as error:
-        hint = "; --tls-verify=false or registries.conf allow that" if _PLAIN_HTTP in str(error) else ""
-        raise FetchError(f"{place} cannot be fetched: {error}{hint}.") from error
+        raise FetchError(f"{place} cannot be fetched: {error}.") from error
     return Fetched(f"oci:{_as_layout(arrived, errand.workspace / 'layout', place)}", local=local)
 
 

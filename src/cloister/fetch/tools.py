@@ -40,6 +40,15 @@ _PR_SET_PDEATHSIG: Final = 1
 _LOGRUS: Final = re.compile(r'level=(?:fatal|error) msg=("(?:[^"\\]|\\.)*"|\S+)')
 
 
+_NO_REASON: Final = "(Unable to determine exit status)"
+"""What containers/storage says last when something before it has gone wrong."""
+_HINTS: Final = {
+    "newgidmap": "ordinary users need 'apt-get install uidmap'",
+    "no subuid ranges found": "ordinary users need a range in /etc/subuid and /etc/subgid",
+    "server gave HTTP response to HTTPS client": "--tls-verify=false or registries.conf allow that",
+}
+
+
 class ToolFailedError(CloisterError):
     """A program ended with a failure; the message is its own last complaint, made printable."""
 
@@ -153,13 +162,18 @@ def _complaint(output: Path, program: str, status: int) -> str:
     with output.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _READ_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    hints = [hint for sign, hint in _HINTS.items() if any(sign in line for line in lines)]
+    return "; ".join([_shorten(_last_words(lines, program, status)), *hints[:1]])
+
+
+def _last_words(lines: Sequence[str], program: str, status: int) -> str:
     for line in reversed(lines):
-        if match := _LOGRUS.search(line):
-            return _shorten(_unquote(match[1]))
-        if line.lower().startswith("error"):
-            return _shorten(line.partition(":")[2].strip() or line)
+        match = _LOGRUS.search(line)
+        words = _unquote(match[1]) if match else line.removeprefix("Error: ")
+        if (match or line.startswith("Error")) and words != _NO_REASON:
+            return words
     ending = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
-    return _shorten(f"{program} {ending}{': ' + lines[-1] if lines else ''}")
+    return f"{program} {ending}{': ' + lines[-1] if lines else ''}"
 
 
 def _unquote(text: str) -> str:
