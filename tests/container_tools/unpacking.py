@@ -37,8 +37,12 @@ WANTED: Final = re.compile(
 """Of what they depend on, the rest is on every host or is not asked for here."""
 PROGRAMS: Final = {
     "skopeo": 'set -- --policy "$root/etc/containers/policy.json" "$@"',
-    "buildah": 'case "${1-}" in build | commit | from) verb=$1; shift\n'
-    '  set -- "$verb" --signature-policy "$root/etc/containers/policy.json" "$@" ;; esac',
+    "buildah": """\
+policy=$root/etc/containers/policy.json
+case "${1-} ${2-}" in
+"build "* | "commit "* | "from "*) verb=$1; shift; set -- "$verb" --signature-policy "$policy" "$@" ;;
+"manifest push") shift 2; set -- manifest push --signature-policy "$policy" "$@" ;;
+esac""",
 }
 SCRIPT: Final = """\
 #!/bin/sh

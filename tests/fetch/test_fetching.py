@@ -263,3 +263,22 @@ def test_without_the_tools_one_sentence_says_what_to_install(
     write_example(here / "hello")
     with pytest.raises(NitroCliError, match="install it with 'apt-get install buildah'"):
         nitro_build("--docker-uri", "a", "--docker-dir", "hello", "--output-file", "y.eif")
+
+
+def test_image_for_several_platforms_gives_the_kits(
+    here: Path, stored: Stored, registry: str, capsys: Capture
+) -> None:
+    """Of a name with x86_64 and aarch64, the guest kit's is fetched; an image of the other is refused."""
+    (here / "arm").mkdir()
+    (here / "arm/Dockerfile").write_text('FROM scratch\nCOPY Dockerfile /\nCMD ["/arm"]\n')
+    both, arm = f"docker://{registry}/team/both:v1", "localhost/arm:latest"
+    for line in (
+        f"buildah build --arch arm64 --tag {arm} arm",
+        "buildah manifest create both",
+        "buildah manifest add both containers-storage:localhost/hello:latest",
+        f"buildah manifest add both containers-storage:{arm}",
+        f"buildah manifest push --all --tls-verify=false both {both}",
+    ):
+        run(line.split(), stored.environment, here)
+    assert build(capsys, both, "--tls-verify=false") == build(capsys, "hello")
+    assert "aarch64; the guest kit is for x86_64" in refused(capsys, f"containers-storage:{arm}")

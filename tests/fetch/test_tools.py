@@ -25,8 +25,8 @@ def shell(script: str, workspace: Path, watch: Watch | None = None, **environ: s
         (r"printf 'Error: \033[2Jgone\n'; exit 1", " [2Jgone"),
         ("kill -9 $$", "sh was killed by signal 9"),
         (
-            r"""printf 'level=error msg="%s"\n' 'newgidmap not found' '(Unable to determine exit status)'; exit 1""",
-            "newgidmap not found; ordinary users need 'apt-get install uidmap'",
+            r"""printf 'level=error msg="%s"\n' 'no newgidmap' '(Unable to determine exit status)'; exit 1""",
+            "no newgidmap; ordinary users need 'apt-get install uidmap'",
         ),
     ],
 )
