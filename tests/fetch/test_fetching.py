@@ -202,7 +202,7 @@ def test_nowhere_is_told_place_by_place(here: Path, registry: str, capsys: Captu
 def test_password_of_a_registry_comes_from_the_auth_file(
     here: Path, tools: ContainerTools, stored: Stored, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without it the registry refuses; with the usual file, or another that is named, it gives the image."""
+    """Without it the registry refuses; with the usual file, Docker's, or one that is named, it gives."""
     address = f"127.0.0.1:{free_port()}"
     (here / "htpasswd").write_text(f"{HTPASSWD}\n")
     auth = f'auth: {{htpasswd: {{realm: test, path: "{here}/htpasswd"}}}}\n'
@@ -229,6 +229,12 @@ def test_password_of_a_registry_comes_from_the_auth_file(
         build(capsys, *source, f"--authfile={own}")
         monkeypatch.setenv("REGISTRY_AUTH_FILE", own)
         build(capsys, *source)
+        monkeypatch.delenv("REGISTRY_AUTH_FILE")
+        (here / "docker").mkdir()
+        (here / "docker/config.json").write_bytes(Path(own).read_bytes())
+        for docker_config in (own, str(here / "docker")):
+            monkeypatch.setenv("DOCKER_CONFIG", docker_config)
+            build(capsys, *source)
 
 
 def test_interrupted_fetch_leaves_nothing(here: Path, nothing_left: Callable[[], None]) -> None:

@@ -131,8 +131,8 @@ def _copied(errand: _Errand, place: str, *, local: bool) -> Fetched:
     """Copy an image with skopeo; raises FetchError."""
     words = [*_skopeo(errand, "fetch"), "--override-os", "linux", "--override-arch", errand.platform]
     words += ["copy", "--retry-times", "2"]
-    if errand.options.authfile is not None and not local:
-        words += ["--src-authfile", str(errand.options.authfile.absolute())]
+    if not local and (authfile := errand.options.authfile or _docker_config(errand.environ)) is not None:
+        words += ["--src-authfile", str(authfile.absolute())]
     if errand.options.tls_verify is not None and not local:
         words += [f"--src-tls-verify={'true' if errand.options.tls_verify else 'false'}"]
     arrived = errand.workspace / "image"
@@ -150,6 +150,18 @@ def _skopeo(errand: _Errand, purpose: str) -> list[str]:
     if registries := errand.environ.get("CONTAINERS_REGISTRIES_CONF"):
         words += ["--registries-conf", registries]  # which buildah reads from the environment, and skopeo not
     return words
+
+
+def _docker_config(environ: Mapping[str, str]) -> Path | None:
+    """Return the file that DOCKER_CONFIG names, which skopeo 1.9 does not read.
+
+    nitro-cli takes it as the file (nitro-tools 1.2), Docker as its directory; either will do.
+    """
+    if not (named := environ.get("DOCKER_CONFIG")) or "REGISTRY_AUTH_FILE" in environ:
+        return None
+    path = Path(named)
+    path = path / "config.json" if path.is_dir() else path
+    return path if path.is_file() else None
 
 
 def _as_layout(arrived: Path, layout: Path, place: str) -> Path:
