@@ -81,6 +81,7 @@ def test_every_source_of_one_image_measures_the_same(
         ("hello",),
         ("hello:latest", "--pull=never"),
         (hello,),
+        ("containers-storage:hello",),
         (f"docker://{registry}/team/hello:v1", insecure),
         (f"{registry}/team/hello:v2", insecure, "--pull=always"),
         (f"{registry}/team/hello:v2", insecure),

@@ -44,7 +44,7 @@ def test_store_may_know_a_short_name_by_two_hosts() -> None:
 def test_the_stores_own_notation_is_left_to_skopeo() -> None:
     """A driver and directories before the name, or an id, are not ours to read."""
     for text in ("containers-storage:[vfs@/a+/b]localhost/x:1", "containers-storage:@0123456789ab"):
-        assert ImageName.parse(text).text == text
+        assert ImageName.parse(text).in_storage == (text.partition(":")[2],)
     assert ImageName.parse("containers-storage:[vfs@/a+/b]localhost/x:1").short == "localhost/x"
     assert ImageName.parse("containers-storage:@0123456789ab").short == ""
 

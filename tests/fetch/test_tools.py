@@ -65,10 +65,24 @@ def test_program_that_floods_is_stopped(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_environment_is_what_the_tools_are_configured_by(tmp_path: Path) -> None:
-    """Credentials and whatever else is in our environment do not reach them; temporary files stay in here."""
-    shell("env > seen", tmp_path, AWS_SECRET_ACCESS_KEY="secret", HTTPS_PROXY="http://proxy", HOME="/home/me")
+    """Whatever else is in our environment does not reach them; temporary files stay in here."""
+    shell(
+        "env > seen",
+        tmp_path,
+        MY_SECRET="secret",
+        AWS_PROFILE="ecr",
+        HTTPS_PROXY="http://proxy",
+        HOME="/home/me",
+    )
     seen = dict(line.partition("=")[::2] for line in (tmp_path / "seen").read_text().splitlines())
-    assert set(seen) - {"PWD", "_", "OLDPWD", "SHLVL"} == {"PATH", "HTTPS_PROXY", "HOME", "LC_ALL", "TMPDIR"}
+    assert set(seen) - {"PWD", "_", "OLDPWD", "SHLVL"} == {
+        "PATH",
+        "HTTPS_PROXY",
+        "AWS_PROFILE",
+        "HOME",
+        "LC_ALL",
+        "TMPDIR",
+    }
     assert seen["TMPDIR"] == str(tmp_path / "tmp")
 
 

@@ -64,7 +64,7 @@ def fetch_image(
         case "docker-daemon":
             return _from_daemon_alone(errand)
         case "containers-storage":
-            return _copied(errand, name.text, local=True)
+            return _copied(errand, _in_storage(errand, []) or name.text, local=True)
         case "docker":
             return _copied(errand, f"docker://{name.in_registry}", local=False)
     return _looked_for(errand)

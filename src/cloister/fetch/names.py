@@ -39,7 +39,7 @@ def image_named(source: str) -> "ImageName | None":
     """
     if source.startswith(_PREFIXES):
         return ImageName.parse(source)
-    if is_local(source) or source.startswith(_PATHS) or Path(source).exists():
+    if len(source) > MAX_NAME or is_local(source) or source.startswith(_PATHS) or Path(source).exists():
         return None
     try:
         return ImageName.parse(source)
@@ -82,7 +82,12 @@ class ImageName:
 
     @property
     def in_storage(self) -> tuple[str, ...]:
-        """What a container store may know the image as; buildah keeps its own short names under localhost."""
+        """What a container store may know the image as; buildah keeps its own short names under localhost.
+
+        The store's own notation, with a driver before the name or with an id, is left as it is.
+        """
+        if _REFERENCE.fullmatch(self.name) is None:
+            return (self.name,)
         hosts = (self._host,) if self._host else ("localhost", "docker.io")
         return tuple(self._with(host) for host in hosts)
 

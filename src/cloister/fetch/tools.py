@@ -31,6 +31,8 @@ _KEPT: Final = (
     # inside 'buildah unshare': who we were outside
     "_CONTAINERS_USERNS_CONFIGURED", "_CONTAINERS_ROOTLESS_UID", "_CONTAINERS_ROOTLESS_GID",
 )  # fmt: skip
+_KEPT_PREFIX: Final = "AWS_"
+"""For the credential helper of AWS's registry, which the auth file may name."""
 _POLL_SECONDS: Final = 0.1
 _MERCY_SECONDS: Final = 10.0
 """Between being asked to end and being killed."""
@@ -38,8 +40,6 @@ _MAX_REASON: Final = 400
 _READ_BYTES: Final = 1 << 16
 _PR_SET_PDEATHSIG: Final = 1
 _LOGRUS: Final = re.compile(r'level=(?:fatal|error) msg=("(?:[^"\\]|\\.)*"|\S+)')
-
-
 _NO_REASON: Final = "(Unable to determine exit status)"
 """What containers/storage says last when something before it has gone wrong."""
 _HINTS: Final = {
@@ -76,7 +76,9 @@ def run_tool(words: Sequence[str], workspace: Path, environ: Mapping[str, str], 
     """Run a program to its end; raises ToolFailedError, or FetchError when it was stopped."""
     scratch = workspace / "tmp"
     scratch.mkdir(exist_ok=True)
-    environment = {name: environ[name] for name in _KEPT if name in environ}
+    environment = {
+        name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIX)
+    }
     environment |= {"LC_ALL": "C.UTF-8", "TMPDIR": str(scratch)}
     output = workspace / "output"
     program = Path(words[0]).name
@@ -162,8 +164,10 @@ def _complaint(output: Path, program: str, status: int) -> str:
     with output.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _READ_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    hints = [hint for sign, hint in _HINTS.items() if any(sign in line for line in lines)]
-    return "; ".join([_shorten(_last_words(lines, program, status)), *hints[:1]])
+    words = _last_words(lines, program, status)
+    logged = [words, *(line for line in lines if line.startswith("time="))]
+    hints = [hint for sign, hint in _HINTS.items() if any(sign in line for line in logged)]
+    return "; ".join([_shorten(words), *hints[:1]])
 
 
 def _last_words(lines: Sequence[str], program: str, status: int) -> str:
