@@ -27,12 +27,6 @@ def nitro_build(*words: str) -> None:
     assert code == 0
 
 
-def described(path: str) -> dict[str, Any]:
-    """Return what describe-eif says, with nothing else on standard output."""
-    assert describe_eif.run(parse(Command("nitro-cli", "", describe_eif.OPTIONS), ["--eif-path", path])) == 0
-    return {}
-
-
 def build(capsys: Capture, source: str, *options: str) -> dict[str, str]:
     """Build with ``cloister image build`` and return the measurements, which describe-eif repeats."""
     capsys.readouterr()
@@ -43,8 +37,10 @@ def build(capsys: Capture, source: str, *options: str) -> dict[str, str]:
 
 
 def describe(capsys: Capture, path: str = "x.eif") -> dict[str, Any]:
+    """Return what describe-eif says."""
     capsys.readouterr()
-    described(path)
+    words = ["--eif-path", path]
+    assert describe_eif.run(parse(Command("nitro-cli", "", describe_eif.OPTIONS), words)) == 0
     shown: dict[str, Any] = json.loads(capsys.readouterr().out)
     return shown
 
@@ -100,6 +96,28 @@ def test_every_source_of_one_image_measures_the_same(
     measured.append(build(capsys, f"dir:{work}", *words))
     assert all(found == measured[0] for found in measured), list(zip(sources, measured, strict=False))
     nothing_left()
+
+
+def test_build_enclave_from_archives_and_a_directory_measures_the_same(
+    here: Path, stored: Stored, capsys: Capture
+) -> None:
+    """What 'buildah from scratch' makes of a directory, as two kinds of archive, is that directory."""
+    words = ["--cmd", "/bin/hello.sh", "--env", "PATH=/bin", "--env", "HELLO=there"]
+    write_example(here / "tree")
+    (here / "tree/link").symlink_to("hello.sh")
+    container = run(["buildah", "from", "scratch"], stored.environment, here).strip()
+    run(["buildah", "copy", container, "tree", "/"], stored.environment, here)
+    run(["buildah", "config", *words, container], stored.environment, here)
+    archives = ["oci-archive:scratch.oci", "docker-archive:scratch.tar"]
+    for archive in archives:
+        run(["buildah", "commit", container, archive], stored.environment, here)
+    run(["buildah", "rm", container], stored.environment, here)
+    measured = [build(capsys, "dir:tree", *words)]
+    for archive in archives:
+        nitro_build("--docker-uri", archive, "--output-file", "x.eif")
+        measured.append(json.loads(capsys.readouterr().out)["Measurements"])
+        assert describe(capsys)["Measurements"] == measured[-1]
+    assert measured[0] == measured[1] == measured[2]
 
 
 def test_daemon_comes_before_the_store(

@@ -7,8 +7,11 @@ from typing import Final
 
 from cloister.errors import CloisterError
 
-MAX_BYTES: Final = 64 << 30
-"""Of everything in a workspace: layers as they are stored, a daemon's archive, a tool's temporary files."""
+MAX_BYTES: Final = 40 << 30
+"""Of everything in a workspace: stored layers, a daemon's archive, a tool's temporary files.
+
+The builder takes 16 GiB of unpacked layers, and skopeo writes those of a container store twice.
+"""
 SILENT_SECONDS: Final = 300.0
 """Without a byte more, and without a word."""
 BUILD_SILENT_SECONDS: Final = 3600.0
