@@ -79,11 +79,14 @@ class ContainerTools:
         storage.write_text(
             f'[storage]\ndriver = "vfs"\ngraphroot = "{own}/images"\nrunroot = "{own}/mounts"\n'
         )
+        containers = own / "containers.conf"
+        containers.write_text(f'[network]\nnetwork_config_dir = "{own}/networks"\n')
         registries, credentials = own / "registries.conf", own / "auth.json"
         registries.write_text("")
         credentials.write_text("{}")
         return {
             "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
+            "CONTAINERS_CONF": str(containers),
             "CONTAINERS_STORAGE_CONF": str(storage),
             "CONTAINERS_REGISTRIES_CONF": str(registries),
             "REGISTRY_AUTH_FILE": str(credentials),

@@ -18,6 +18,16 @@ from simulators.image_sources import make_kit
 
 PLAIN: dict[str, str] = {"PATH": os.environ["PATH"]}
 """For servers: a registry takes variables that begin with REGISTRY_ as its configuration."""
+OWN_SYSTEM = """\
+mount -t tmpfs none "$1"
+mkdir "$1/upper" "$1/work"
+mount -t overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" none /etc
+mount -t tmpfs none /run
+mount -t tmpfs none /opt
+shift
+exec "$@"
+"""
+"""What a Docker daemon writes into a system goes with it: a key, plug-ins, directories of containerd."""
 STARTING_SECONDS = 60.0
 USER, PASSWORD = "someone", "a password"
 HTPASSWD = "someone:$2b$04$36Ws57GpdR7WWoQ/G/sAGuXHst5zcLhW8CT6mt2OIDdzlqrcj3fMy"
@@ -142,10 +152,12 @@ def docker(tools: ContainerTools, stored: Stored, tmp_path_factory: pytest.TempP
         "LD_LIBRARY_PATH": str(tools.libraries),
     }
     listening = home / "docker.sock"
-    words = ["dockerd", "--host", f"unix://{listening}", "--storage-driver", "vfs", "--bridge", "none"]
+    (home / "etc").mkdir()
+    words = ["unshare", "--mount", "sh", "-euc", OWN_SYSTEM, "sh", str(home / "etc")]
+    words += [str(tools.root / "usr/sbin/dockerd"), "--host", f"unix://{listening}"]
+    words += ["--storage-driver", "vfs", "--bridge", "none"]
     words += ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
     words += ["--data-root", f"{home}/data", "--exec-root", f"{home}/exec", "--pidfile", f"{home}/pid"]
-    words[0] = str(tools.root / "usr/sbin/dockerd")
     with serving(words, environment, home / "log", listening):
         words = ["skopeo", "copy", "--dest-daemon-host", f"unix://{listening}"]
         words += ["containers-storage:localhost/hello:latest", "docker-daemon:hello:latest"]
