@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from socket import socket
 from typing import TextIO
+from unittest.mock import patch
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -70,8 +71,8 @@ def _bench_guest(sign: RawSigner, scratch: Path) -> None:
     image = scratch / "bench.eif"
     build_image(program.parent, image, kit=find_kit(current_places()), recipe=Recipe(cmd=["/program"]))
     bench = EnclaveBench(scratch, image)
-    os.environ["NITRO_CLI_SOCKETS_PATH"] = str(bench.run)  # this process is the parent's program
-    with listen(PORT) as listener:
+    own = {"NITRO_CLI_SOCKETS_PATH": str(bench.run)}  # this process is the parent's program
+    with patch.dict(os.environ, own), listen(PORT) as listener:
         listener.settimeout(60)
         try:
             bench.nitro_cli("run-enclave", "--eif-path", str(image), "--cpu-count", "1", "--memory", "128")

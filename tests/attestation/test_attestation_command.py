@@ -3,17 +3,21 @@
 import io
 import json
 from base64 import b64encode, urlsafe_b64encode
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.attestation import sign
 from cloister.cli.main import main
 from cloister.pcrs import PcrBank
 from cloister.trust import initialise
-from simulators.local_chain import MODULE_ID, NOW, local_chain
+from simulators.local_chain import MODULE_ID, NOW, REGION, local_chain
 
 CHAIN = local_chain()
 PCRS = PcrBank({0: b"\x10" * 48, 1: b"\x11" * 48, 2: b"\x12" * 48}).locked()
@@ -208,3 +212,66 @@ def test_unreadable_files_are_named(
         err = capsys.readouterr().err
         assert reason in err
         assert err.count("\n") == 1
+
+
+def test_a_name_that_cannot_be_read_is_no_crash(
+    tmp_path: Path, root: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names are compared as bytes, so that a verified chain may hold one that is no text: it is said so."""
+    credentials = CHAIN.credentials(NOW)
+    leaf = x509.load_der_x509_certificate(credentials.certificate)
+    name = f"{MODULE_ID}.{REGION}.local".encode()
+    text = bytes([0x0C, len(name)]) + name
+    assert text in leaf.tbs_certificate_bytes
+    signed = leaf.tbs_certificate_bytes.replace(text, text[:2] + b"\xff" + text[3:])
+    signature = CHAIN.instance.key.sign(signed, ec.ECDSA(hashes.SHA384()))
+    bits = bytes([0x03, len(signature) + 1, 0]) + signature
+    content = signed + bytes.fromhex("300a06082a8648ce3d040303") + bits
+    certificate = bytes([0x30, 0x82]) + len(content).to_bytes(2, "big") + content
+    odd = replace(credentials, certificate=certificate)
+    path = tmp_path / "odd"
+    path.write_bytes(sign(odd, module_id=MODULE_ID, now=NOW, pcrs=PCRS))
+    assert command(str(path), *root, *PCR0, *AT) == 0
+    assert "unreadable (" in capsys.readouterr().out
+    assert command(str(path), *root, *PCR0, *AT, "--json") == 0
+    assert set(json.loads(capsys.readouterr().out)["Signers"][4]) == {"Fingerprint", "Problem"}
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER], ids=["PEM", "DER"])
+def test_a_revocation_list_of_the_operator_s_counts(
+    document: str, root: list[str], tmp_path: Path, encoding: Encoding, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A certificate that it names refuses every document under it; a list of others changes nothing."""
+    path = tmp_path / "list"
+    for serial, code in ((CHAIN.instance.certificate.serial_number, 1), (99, 0)):
+        entry = x509.RevokedCertificateBuilder(serial, NOW).build()
+        crl = x509.CertificateRevocationListBuilder(CHAIN.zonal.certificate.subject, NOW, NOW, [], [entry])
+        path.write_bytes(crl.sign(CHAIN.zonal.key, hashes.SHA384()).public_bytes(encoding))
+        assert command(document, *root, *PCR0, *AT, "--crl", str(path), "--json") == code
+        answer = json.loads(capsys.readouterr().out)
+        assert answer.get("Name") == ("revocation" if code else None)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"-----BEGIN X509 CRL-----\n", b"\x30\x80", bytes((1 << 20) + 1)]
+)
+def test_what_is_no_revocation_list_is_one_sentence(
+    document: str, root: list[str], tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list that is missing, damaged or endless stops the verification: it is not passed over."""
+    path = tmp_path / "list"
+    if content is not None:
+        path.write_bytes(content)
+    assert command(document, *root, *PCR0, *AT, "--crl", str(path)) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "revocation list" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_payload_can_be_reconstructed(
+    document: str, root: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--reconstruct demands that what is expected, written as AWS writes it, is what was signed."""
+    assert command(document, *root, *PCR0, *AT, "--reconstruct") == 0
+    assert "verified" in capsys.readouterr().out

@@ -96,6 +96,15 @@ class Site:
                             self.wfile.write(b"0")
                         except OSError:
                             return
+                elif self.path == "/flood":  # a redirect, with a body that never ends
+                    self.send_response(302)
+                    self.send_header("Location", "/document")
+                    self.end_headers()
+                    try:
+                        while not site.silence.is_set():
+                            self.wfile.write(bytes(1 << 16))
+                    except OSError:
+                        return
                 elif isinstance(page, str):
                     self.send_response(302)
                     self.send_header("Location", page)
@@ -186,6 +195,12 @@ def test_the_web_may_redirect_but_not_elsewhere(site: Site) -> None:
     ):
         with pytest.raises(CloisterError, match=reason):
             read_document(site.url + page)
+
+
+def test_a_redirect_s_body_is_not_read(site: Site) -> None:
+    """A redirect with an endless body is followed at once, and its body fills no memory."""
+    site.pages["/document"] = DOCUMENT
+    assert fetch(f"{site.url}/flood") == DOCUMENT
 
 
 def test_the_web_may_not_answer_too_much_or_too_slowly(site: Site) -> None:

@@ -89,6 +89,7 @@ def test_a_nitrotpm_never_stands_for_a_signed_image() -> None:
         {"pcrs": {8: bytes(48)}},
         {"pcrs": {8: bytes(48), 16: bytes(48)}, "allow_debug": True},
         {"nitrotpm_pcrs": {8: bytes(48)}},
+        {"nitrotpm_pcrs": {0: bytes(48)}, "allow_debug": True},
         {"pcrs": {8: bytes(48)}, "signer": SIGNER},
         {"pcrs": {8: b"\x08" * 48}, "signer": SIGNER},
         {"nitrotpm_pcrs": {4: b"\x04" * 48}, "signer": SIGNER},

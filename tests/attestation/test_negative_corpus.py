@@ -168,9 +168,8 @@ def test_the_runner_judges_a_command_by_how_it_ends(
 )
 def test_the_runner_understands_answer_lines(program: str, verdict: str) -> None:
     """An answer line says what the verifier thinks; anything else, an end and silence are findings."""
-    done = run(
-        "--lines", "--json", "--timeout", "2", "--only", "^plain$", "--", sys.executable, "-c", program
-    )
+    words = ["--timeout", "0.3" if verdict == "timeout" else "60", "--only", "^plain$"]
+    done = run("--lines", "--json", *words, "--", sys.executable, "-c", program)
     (finding,) = json.loads(done.stdout)
     assert finding["got"] == verdict
     assert done.returncode == (0 if verdict in ("accept", "skip") else 1)

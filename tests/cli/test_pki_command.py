@@ -214,3 +214,30 @@ def test_help_teaches(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["pki", "--help"])
     assert f"cloister pki {verb}" in capsys.readouterr().out
+
+
+def test_a_rotation_that_replaces_nothing_says_so(made: Cloister, tmp_path: Path) -> None:
+    """Where the file of the offline key holds this host's own root, nobody is told that it was replaced."""
+    assert made("pki", "take-offline", "--no-passphrase", str(tmp_path))[0] == 0
+    before = overview(made)["RootFingerprint"]
+    code, out, err = made("pki", "rotate", "--offline", str(tmp_path), "--no-passphrase", "--distrust-old")
+    assert (code, out) == (1, "")
+    assert "holds the root that this host has already" in err
+    assert "nothing is replaced" in err
+    assert overview(made)["RootFingerprint"] == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("take-offline", "--no-passphrase"), ("export-root",), ("rotate", "--no-passphrase", "--offline")],
+    ids=lambda words: words[0],
+)
+def test_no_command_writes_over_the_root_of_trust(
+    made: Cloister, host: Places, words: tuple[str, ...]
+) -> None:
+    """A file among the root of trust's own is no place for a copy of a part of it."""
+    before = {path.name: path.read_bytes() for path in host.pki.iterdir()}
+    code, _, err = made("pki", *words, str(host.pki / "root.key"))
+    assert code == 1
+    assert "among the root of trust's own files" in err
+    assert {path.name: path.read_bytes() for path in host.pki.iterdir()} == before

@@ -4,8 +4,10 @@ import asyncio
 import fcntl
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -144,24 +146,17 @@ def trust(tmp_path: Path) -> Trust:
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    """Return threads."""
-    with ThreadPoolExecutor(max_workers=1) as made:
-        yield made
-
-
-@pytest.fixture
 def complaints() -> list[str]:
     """Return what the security module has complained of."""
     return []
 
 
 @pytest.fixture
-def security(trust: Trust, pool: ThreadPoolExecutor, complaints: list[str]) -> Security:
+def security(trust: Trust, complaints: list[str]) -> Security:
     """Return the security module, as its supervisor has it, of an image that has been measured."""
     measuring: Future[Measurements] = Future()
     measuring.set_result(MEASURED)
-    return Security(MODULE_ID, trust, measuring, debug=False, pool=pool, complain=complaints.append)
+    return Security(MODULE_ID, trust, measuring, debug=False, complain=complaints.append)
 
 
 @contextmanager
@@ -233,6 +228,14 @@ def test_leaf_that_was_never_used_is_not_used_when_it_is_old(trust: Trust, secur
     attest(security, trust, NOW - timedelta(seconds=30))  # the clock was put back
 
 
+def refuse(security: Security, now: datetime) -> None:
+    """Ask for a document that cannot be had."""
+    with pytest.raises(NotYetError):
+        security.handle(ATTEST, now)
+    wait_for(security)
+    assert decode_response(security.handle(ATTEST, now)) == Refusal(ErrorCode.INTERNAL_ERROR)
+
+
 def test_root_of_trust_that_is_gone_is_an_internal_error(
     trust: Trust, security: Security, complaints: list[str]
 ) -> None:
@@ -241,12 +244,53 @@ def test_root_of_trust_that_is_gone_is_an_internal_error(
     for name in ("regional.pem", "zonal.pem", "instance.pem"):
         (trust.directory / name).rename(trust.directory / f"{name}.away")
     for _ in range(2):
-        with pytest.raises(NotYetError):
-            security.handle(ATTEST, NOW)
-        wait_for(security)
-        assert decode_response(security.handle(ATTEST, NOW)) == Refusal(ErrorCode.INTERNAL_ERROR)
+        refuse(security, NOW)
     (complaint,) = complaints
     assert complaint.startswith("no certificate for the enclave's documents: the regional authority")
     for name in ("regional.pem", "zonal.pem", "instance.pem"):
         (trust.directory / f"{name}.away").rename(trust.directory / name)
     attest(security, trust, NOW)
+
+
+def test_guest_that_asks_without_end_does_not_fill_the_log(
+    trust: Trust, security: Security, complaints: list[str]
+) -> None:
+    """A reason that names the time is told once a minute, and anew when there was a certificate since."""
+    late = NOW + timedelta(days=365 * 40)  # the root has ended
+    for seconds in (0, 1, 2, 59):
+        refuse(security, late + timedelta(seconds=seconds))
+    assert len(complaints) == 1
+    refuse(security, late + timedelta(seconds=60))
+    assert len(set(complaints)) == 2
+    attest(security, trust, NOW)
+    refuse(security, late + timedelta(seconds=60))
+    assert len(complaints) == 3
+
+
+UNANSWERING_DISK = f"""
+import os, sys
+from concurrent.futures import Future
+from pathlib import Path
+from cloister.measure import Measurements
+from cloister.nsm import Attest, NotYetError, encode_request
+from cloister.supervisor.security import Security
+from cloister.trust import open_trust
+
+trust = open_trust(Path(sys.argv[1]))
+(trust.directory / "root.pem").unlink()
+os.mkfifo(trust.directory / "root.pem")
+measuring = Future()
+measuring.set_result(Measurements(bytes(48), bytes(48), bytes(48)))
+security = Security("{MODULE_ID}", trust, measuring, debug=False, complain=print)
+try:
+    security.handle(encode_request(Attest()))
+except NotYetError:
+    print("issuing" if security.pending else "not issuing")
+"""
+
+
+def test_end_of_an_enclave_does_not_wait_for_its_certificate(trust: Trust) -> None:
+    """A supervisor ends though the certificate that its guest has asked for cannot be issued for ever."""
+    words = [sys.executable, "-c", UNANSWERING_DISK, str(trust.directory)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "issuing\n"

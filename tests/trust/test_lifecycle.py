@@ -147,6 +147,14 @@ def test_the_key_goes_offline_and_comes_back(trust: Trust, tmp_path: Path, passp
     take_offline(trust.directory, away, until, passphrase=passphrase)  # to the same file: it is this root's
 
 
+def test_a_slow_clock_is_named_where_nothing_can_be_issued(trust: Trust, tmp_path: Path) -> None:
+    """Without the root's key a clock before the first authority is no reason to ask for another one."""
+    take_offline(trust.directory, tmp_path / "root.key", NOW)
+    with pytest.raises(TrustError, match=r"this host's clock says .* put the clock right"):
+        trust.enclave_credentials(MODULE_ID, NOW - timedelta(hours=2))
+    check(trust)
+
+
 def test_lifetimes_stay_the_genuine_ones(trust: Trust, tmp_path: Path) -> None:
     """Regional authorities that are issued ahead live 20 days and an hour each, as those issued in time."""
     take_offline(trust.directory, tmp_path / "away.key", NOW, span=timedelta(days=60))
@@ -174,6 +182,17 @@ def test_a_wrong_copy_keeps_the_key_here(trust: Trust, tmp_path: Path) -> None:
         load_root(away, None)
 
 
+@pytest.mark.parametrize("name", ["root.key", "new.key", "../pki/root.key"])
+def test_the_key_is_not_carried_onto_itself(trust: Trust, name: str, tmp_path: Path) -> None:
+    """A place among the root of trust's own files is refused, by whatever name: the key would be removed."""
+    link = tmp_path / "link"
+    link.symlink_to(trust.directory / name)
+    for path in (trust.directory / name, link):
+        with pytest.raises(TrustError, match="among the root of trust's own files"):
+            take_offline(trust.directory, path, NOW)
+    assert look(trust.directory, NOW).key_here
+
+
 def test_a_root_can_be_offline_from_the_start(tmp_path: Path) -> None:
     """Its key is never written here, and a second host can be made from the same file."""
     home = Offline(tmp_path / "root.key", PASSPHRASE)
@@ -193,12 +212,12 @@ def test_a_root_can_be_offline_from_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("passphrase", [None, PASSPHRASE])
 def test_several_hosts_stand_under_one_root(trust: Trust, tmp_path: Path, passphrase: bytes | None) -> None:
     """Documents of hosts of two regions, each with authorities of its own, verify under one root."""
-    bundle = delegate(trust.directory, "eu-west-1", NOW, passphrase=passphrase, span=YEAR)
+    bundle = delegate(trust.directory, "eu-west-1", NOW, passphrase=passphrase, span=timedelta(days=56))
     bring_in(tmp_path / "b", bundle, NOW, passphrase=passphrase, host=Host("us-east-1", "i-00000000"))
     other = open_trust(tmp_path / "b")
     assert (other.region, other.instance_id) == ("eu-west-1", "i-00000000")
     assert not (other.directory / "root.key").exists()
-    later = NOW + timedelta(days=200)
+    later = NOW + timedelta(days=50)
     names = []
     for host, module_id in ((trust, MODULE_ID), (other, "i-00000000-enc0198bc503b57519e")):
         signed = document(host.enclave_credentials(module_id, later), later, module_id)

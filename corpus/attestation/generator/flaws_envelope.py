@@ -47,11 +47,17 @@ def _whole() -> Iterator[Case]:
         authorities(25),
         mended=authorities(6),
     )
-    yield flaw("truncated", "the last byte is missing", cose, "envelope", envelope(lambda d: d[:-1]))
+    yield flaw(
+        "truncated",
+        "the last byte is missing",
+        "RFC 8949 appendix F: too little data",
+        "envelope",
+        envelope(lambda d: d[:-1]),
+    )
     yield flaw(
         "trailing-byte",
         "a zero byte follows the envelope",
-        "RFC 8949 5.3.1",
+        "RFC 8949 appendix F: too much data",
         "envelope",
         envelope(lambda d: d + b"\x00"),
     )

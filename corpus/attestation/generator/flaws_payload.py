@@ -48,6 +48,7 @@ def _whole() -> Iterator[Case]:
         yield flaw(f"payload-{name}", wrong, source, _STEP, written(change))
     for name, payload in (("empty-map", b"\xa0"), ("empty-indefinite-map", b"\xbf\xff")):
         wrong = f"the payload is an empty {'map' if name == 'empty-map' else 'indefinite map'}"
+        source = "AWS attestation_process 3.2.2: mandatory fields"
         yield flaw(f"payload-{name}", wrong, source, "fields", written(lambda _, new=payload: new))  # type: ignore[misc]
 
 

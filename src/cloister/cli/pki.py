@@ -25,6 +25,7 @@ from cloister.trust import (
     Offline,
     OnToken,
     bring_in,
+    check_elsewhere,
     delegate,
     establish,
     fingerprint,
@@ -49,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
         path = getattr(args, name, None)
         if path is not None and path.is_dir() and args.pki_verb != "export-root":
             setattr(args, name, path / KEY_NAME)
+    directory = current_places().pki
+    written = (getattr(args, "offline", None), getattr(args, "out", None), getattr(args, "file", None))
+    for path in written if args.pki_verb != "import" else ():
+        if path is not None:
+            check_elsewhere(directory, path)
     verbs = {
         "init": _init,
         "show": _show,
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         "import": _import,
         "delegate": _delegate,
     }
-    verbs[args.pki_verb](args, current_places().pki, datetime.now(UTC))
+    verbs[args.pki_verb](args, directory, datetime.now(UTC))
     return 0
 
 
@@ -148,12 +154,18 @@ def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
             "the root's key is on a token: name another object there with --key, or --key file"
         )
     home = _home(args)
-    rotate_root(
+    replaced = rotate_root(
         directory,
         lambda: make_root(home, region=have.trust.region, now=now, span=args.span, label=args.label),
         now,
         overlap=timedelta() if args.distrust_old else OVERLAP,
     )
+    if not replaced:
+        raise CloisterError(
+            f"'{args.offline}' holds the root that this host has already, "
+            f"{fingerprint(have.trust.root_certificate)[:16]}...: nothing is replaced; "
+            "for a new root, name a file that is not there yet"
+        )
     _tell_new_root(args, directory)
 
 

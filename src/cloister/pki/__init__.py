@@ -13,6 +13,8 @@ from cloister.pki.issue import (
     issue_root,
     issue_zonal,
     local_name,
+    regional_subject,
+    root_subject,
 )
 from cloister.pki.revocation import Revocation
 from cloister.pki.roots import RootsError, load_roots
@@ -34,5 +36,7 @@ __all__ = [
     "issue_zonal",
     "load_roots",
     "local_name",
+    "regional_subject",
+    "root_subject",
     "validate_chain",
 ]

@@ -8,6 +8,7 @@ fetching revocation lists, which AWS's procedure leaves out too; the operator's 
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import NoReturn
 
@@ -54,6 +55,8 @@ _NARROWING = {
     bytes.fromhex("551d25"): "extKeyUsage",
 }
 _ECDSA = ec.ECDSA(hashes.SHA384())
+_ROOT_TITLE = "the root certificate"
+_ROOTS_READ = 16  # how many roots are kept as they were read
 _NO_ROOT = "the chain does not start at a trusted root"
 
 
@@ -109,18 +112,18 @@ def _title(index: int, count: int) -> str:
     """Name a certificate by its place, in words that do not come from the certificate."""
     if index == count - 1:
         return "the signing certificate"
-    return "the root certificate" if index == 0 else f"CA certificate {index}"
+    return _ROOT_TITLE if index == 0 else f"CA certificate {index}"
 
 
 def _read(ders: tuple[bytes, ...], roots: Sequence[x509.Certificate]) -> tuple[Link, ...]:
     """Read a chain and check whatever is true of it at all times.
 
-    Its root is the caller's own object, if it is the same byte for byte; that one has its key ready.
+    Its root is the caller's own object, if it is the same byte for byte; that one is read once for all.
     """
-    pinned = next((root for root in roots if root.public_bytes(Encoding.DER) == ders[0]), None)
-    chain = tuple(
-        [_parse(der, _title(index, len(ders)), None if index else pinned) for index, der in enumerate(ders)]
-    )
+    pinned = next((root for root in roots if _encoded(root) == ders[0]), None)
+    first = _parse(ders[0], _ROOT_TITLE) if pinned is None else _read_root(pinned)
+    others = [_parse(der, _title(index, len(ders))) for index, der in enumerate(ders[1:], start=1)]
+    chain = (first, *others)
     if pinned is None:
         _refuse("root", _NO_ROOT)
     for link in chain:
@@ -133,7 +136,18 @@ def _read(ders: tuple[bytes, ...], roots: Sequence[x509.Certificate]) -> tuple[L
     return chain
 
 
-def _parse(der: bytes, title: str, certificate: x509.Certificate | None) -> Link:
+@lru_cache(maxsize=_ROOTS_READ)
+def _encoded(root: x509.Certificate) -> bytes:
+    return root.public_bytes(Encoding.DER)
+
+
+@lru_cache(maxsize=_ROOTS_READ)
+def _read_root(root: x509.Certificate) -> Link:
+    """Read a pinned root, of which a verifier has few; what depends on the time is not judged here."""
+    return _parse(_encoded(root), _ROOT_TITLE, root)
+
+
+def _parse(der: bytes, title: str, certificate: x509.Certificate | None = None) -> Link:
     """Read every part that later checks touch, so that none of them meets a surprise."""
     if not 1 <= len(der) <= MAX_CERTIFICATE:
         _refuse("certificates", f"{title} has {len(der)} bytes, not 1 to {MAX_CERTIFICATE}")

@@ -131,10 +131,16 @@ def _time(tag: int, content: bytes, _: bytes) -> datetime:
         digits = content
     else:
         raise DerError("a time of its validity is not UTCTime up to 2049 or GeneralizedTime from 2050")
-    year = int(digits[:4])
-    month, day, hour, minute, second = (int(digits[at : at + 2]) for at in range(4, 14, 2))
     try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        return datetime(
+            int(digits[:4]),
+            int(digits[4:6]),
+            int(digits[6:8]),
+            int(digits[8:10]),
+            int(digits[10:12]),
+            int(digits[12:14]),
+            tzinfo=UTC,
+        )
     except ValueError as error:
         raise DerError("a time of its validity is not on any calendar or clock") from error
 

@@ -35,6 +35,8 @@ _ROOT_LEAD = timedelta(days=1)  # a clock that was fast at set-up may be put rig
 
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,15}[a-z0-9])?")  # keeps each CN within X.520's 64 characters
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_HEX_LABEL = re.compile(r"[0-9a-f]{1,16}")
+_AMAZONIAN = re.compile(r"amazon|nitro-enclaves|(?:^|-)aws(?:-|$)")
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 _MODULE_ID = re.compile(r"i-[0-9a-f]{8,17}-enc([0-9a-f]{16})")
 
@@ -70,14 +72,31 @@ def check_instance_id(instance_id: str) -> None:
         )
 
 
+def root_subject(label: str = "") -> x509.Name:
+    """Return what a root is called, with a label before its name if there is one; raise PkiError."""
+    if label and not _LABEL.fullmatch(label):
+        raise PkiError(f"the label '{label}' must be 1 to 32 lower-case letters, digits and inner hyphens")
+    if _AMAZONIAN.search(label):
+        raise PkiError(f"the label '{label}' could be taken for Amazon's: choose another word")
+    common_name = local_name(label) if label else local_name()
+    return _name((NameOID.COUNTRY_NAME, _COUNTRY), *_ORGANIZED, (NameOID.COMMON_NAME, common_name))
+
+
+def regional_subject(label: str, region: str) -> x509.Name:
+    """Return what a region's authority is called; raise PkiError."""
+    check_region(region)
+    if not _HEX_LABEL.fullmatch(label):
+        raise PkiError(f"the label '{label}' of a region's authority must be 1 to 16 hexadecimal digits")
+    return _name(
+        (NameOID.COUNTRY_NAME, _COUNTRY), *_ORGANIZED, (NameOID.COMMON_NAME, local_name(label, region))
+    )
+
+
 def issue_root(
     key: ec.EllipticCurvePrivateKey, *, serial: int, now: datetime, label: str = ""
 ) -> x509.Certificate:
     """Issue a self-signed root that lives 30 years; a label before its name tells it from other roots."""
-    if label and not _LABEL.fullmatch(label):
-        raise PkiError(f"the label '{label}' must be 1 to 32 lower-case letters, digits and inner hyphens")
-    common_name = local_name(label) if label else local_name()
-    name = _name((NameOID.COUNTRY_NAME, _COUNTRY), *_ORGANIZED, (NameOID.COMMON_NAME, common_name))
+    name = root_subject(label)
     builder = (
         _builder(name, name, key.public_key(), serial=serial, start=now - _ROOT_LEAD, life=_ROOT_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -98,13 +117,9 @@ def issue_regional(
     now: datetime,
 ) -> x509.Certificate:
     """Issue a region's authority, good for 20 days; ``label`` is 16 hex digits, ``crl_id`` 16 bytes."""
-    check_region(region)
-    subject = _name(
-        (NameOID.COUNTRY_NAME, _COUNTRY), *_ORGANIZED, (NameOID.COMMON_NAME, local_name(label, region))
-    )
-    lead = _REGIONAL_LEAD
+    subject, start = regional_subject(label, region), now - _REGIONAL_LEAD
     builder = _builder(
-        root.certificate.subject, subject, public_key, serial=serial, start=now - lead, life=_REGIONAL_LIFE
+        root.certificate.subject, subject, public_key, serial=serial, start=start, life=_REGIONAL_LIFE
     )
     return _with_authority_extensions(builder, root, public_key, 2, _crl(crl_id)).sign(
         root.key, hashes.SHA384()

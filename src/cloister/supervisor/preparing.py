@@ -68,12 +68,7 @@ class Preparation:
         from cloister.supervisor.security import prepare_security  # noqa: PLC0415 -- as said
 
         return prepare_security(
-            self._places,
-            self._slot,
-            self._measuring,
-            self._request,
-            pool=self._pool,
-            complain=self._complain,
+            self._places, self._slot, self._measuring, self._request, complain=self._complain
         )
 
 

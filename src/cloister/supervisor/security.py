@@ -1,10 +1,11 @@
 """The enclave's security module: answers nothing before the image's registers are known."""
 
 import os
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cloister.control import EnclaveFailure
@@ -18,6 +19,9 @@ from cloister.supervisor.request import RunRequest
 from cloister.trust import Trust, TrustError, open_trust
 
 MEASURE_SECONDS: Final = 300.0
+COMPLAIN_EVERY: Final = timedelta(minutes=1)
+"""How often another reason may be told why there is no certificate: some name the time, and a guest may ask
+without end."""
 
 
 def make_bank(measured: Mapping[int, bytes], trust: Trust, *, debug: bool) -> PcrBank:
@@ -37,8 +41,9 @@ def make_bank(measured: Mapping[int, bytes], trust: Trust, *, debug: bool) -> Pc
 class Security:
     """Makes the module when the first request comes, waiting for the measurement if it is not done.
 
-    Its credentials are made by a thread of ``pool``: that takes locks, files and perhaps a token's time.
-    When they cannot be made, ``complain`` is told why: the guest reads no more than InternalError.
+    Its credentials are made by a thread: that takes locks, files and perhaps a token's time. Nobody waits for
+    it at the enclave's end; what it leaves half done is what a lost power leaves (decision 130). When they
+    cannot be made, ``complain`` is told why: the guest reads no more than InternalError.
     """
 
     def __init__(
@@ -48,16 +53,14 @@ class Security:
         measuring: Future[Measurements],
         *,
         debug: bool,
-        pool: Executor,
         complain: Callable[[str], None],
     ) -> None:
         self._module_id = module_id
         self._trust = trust
         self._measuring = measuring
         self._debug = debug
-        self._pool = pool
         self._complain = complain
-        self._complaint = ""
+        self._complained: tuple[datetime, str] | None = None
         self._module: SecurityModule | None = None
         self._asked = datetime.min.replace(tzinfo=UTC)
         self._making: Future[Credentials | CloisterError] | None = None
@@ -76,27 +79,33 @@ class Security:
         if self._making is not None and self._making.done():
             made, self._making = self._making.result(), None
             if isinstance(made, CloisterError):
-                self._tell(str(made))
+                self._tell(str(made), now)
                 raise made
+            self._complained = None
             if self._asked <= now <= made.not_after - RENEW_BEFORE:
                 return made
         if self._making is None:
             self._asked = now
-            self._making = self._pool.submit(self._make, now)
+            self._making = Future()
+            threading.Thread(target=self._make, args=(now, self._making), name="issuing", daemon=True).start()
         raise NotYetError("the enclave's next certificate is being issued")
 
-    def _make(self, now: datetime) -> Credentials | CloisterError:
+    def _make(self, now: datetime, made: "Future[Credentials | CloisterError]") -> None:
         try:
-            return self._trust.enclave_credentials(self._module_id, now)
+            made.set_result(self._trust.enclave_credentials(self._module_id, now))
         except CloisterError as error:
-            return error
+            made.set_result(error)
         except Exception as error:  # noqa: BLE001 -- ours or a token's: the guest waits, and may ask again
-            return TrustError(f"{type(error).__name__}: {error}")
+            made.set_result(TrustError(f"{type(error).__name__}: {error}"))
 
-    def _tell(self, complaint: str) -> None:
-        if complaint != self._complaint:  # a guest may ask without end
-            self._complaint = complaint
-            self._complain(f"no certificate for the enclave's documents: {complaint}")
+    def _tell(self, complaint: str, now: datetime) -> None:
+        """Complain, unless of the same since there was a certificate, or of anything a moment ago."""
+        if self._complained is not None:
+            when, what = self._complained
+            if what == complaint or when <= now < when + COMPLAIN_EVERY:
+                return
+        self._complained = now, complaint
+        self._complain(f"no certificate for the enclave's documents: {complaint}")
 
     def _made(self) -> SecurityModule:
         if self._module is None:
@@ -117,7 +126,6 @@ def prepare_security(
     measuring: Future[Measurements],
     request: RunRequest,
     *,
-    pool: Executor,
     complain: Callable[[str], None],
 ) -> tuple[Identity, Security]:
     """Name a new enclave and make its security module; raises EnclaveFailure E19.
@@ -137,4 +145,4 @@ def prepare_security(
     )
     identity = Identity(trust.instance_id, slot)
     module_id, debug = identity.module_id, request.debug
-    return identity, Security(module_id, trust, measuring, debug=debug, pool=pool, complain=complain)
+    return identity, Security(module_id, trust, measuring, debug=debug, complain=complain)

@@ -59,6 +59,14 @@ def write(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
+def check_elsewhere(directory: Path, path: Path) -> None:
+    """Refuse a file of the user's that lies among the root of trust's own; raise TrustError."""
+    if directory.resolve() in (path.resolve(), *path.resolve().parents):
+        raise TrustError(
+            f"'{path}' lies in {directory}, among the root of trust's own files: name a place elsewhere"
+        )
+
+
 def save_text(path: Path, content: bytes) -> None:
     """Write a file of the user's, whole and for its owner alone; raise TrustError."""
     try:

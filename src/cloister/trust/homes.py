@@ -88,6 +88,10 @@ def load_root(path: Path, passphrase: bytes | None) -> Authority:
     entries = split(content or b"")
     if len(entries) != 1 or not entries[0].secret:
         raise TrustError(f"'{path}' does not hold a root with its key: expected what take-offline writes")
+    if entries[0].uri is not None:  # the file would choose the library that this process loads
+        raise TrustError(
+            f"'{path}' names a key on a token, and holds none: expected what take-offline writes"
+        )
     check_local_root(entries[0].certificate)
     root = entries[0].open(passphrase=passphrase)
     probe = secrets.token_bytes(32)

@@ -11,15 +11,14 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
 
 from cloister.pki import Authority
+from cloister.trust.encrypted import encrypt_key
 from cloister.trust.files import TrustError, read, write
 from cloister.trust.token import Pin, TokenKey, no_pin
 
@@ -68,10 +67,9 @@ def keyed(authority: Authority, *, passphrase: bytes | None = None) -> KeyedCert
     """Return an authority as it is written, its key encrypted under the passphrase if there is one."""
     if isinstance(authority.key, TokenKey):
         return KeyedCertificate(authority.certificate, authority.key.uri.encode())
-    how: KeySerializationEncryption = (
-        NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
-    )
-    pem = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how)
+    if passphrase is not None:
+        return KeyedCertificate(authority.certificate, encrypt_key(authority.key, passphrase))
+    pem = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return KeyedCertificate(authority.certificate, pem)
 
 
@@ -119,9 +117,10 @@ def write_keyed(path: Path, entries: Iterable[KeyedCertificate]) -> None:
 
 
 def name_of(certificate: x509.Certificate) -> str:
-    """Return a certificate's common name, or what else it is called."""
+    """Return a certificate's common name, or what else it is called, without what could drive a terminal."""
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(names[0].value) if names else certificate.subject.rfc4514_string()
+    name = str(names[0].value) if names else certificate.subject.rfc4514_string()
+    return "".join(char if char.isprintable() else "?" for char in name)
 
 
 def _public_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:

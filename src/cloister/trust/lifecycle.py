@@ -6,13 +6,22 @@ from pathlib import Path
 
 from cryptography import x509
 
-from cloister.pki import Authority, local_name
-from cloister.trust.files import TrustError, TrustMissingError, locked, make_directory, remove, reporting
+from cloister.pki import Authority
+from cloister.trust.files import (
+    TrustError,
+    TrustMissingError,
+    check_elsewhere,
+    locked,
+    make_directory,
+    remove,
+    reporting,
+)
 from cloister.trust.homes import OFFLINE_SPAN, save_root
 from cloister.trust.host import Host, new_instance_id, read_host, write_host
-from cloister.trust.keyed import KeyedCertificate, join, keyed, name_of, read_keyed, split, write_keyed
-from cloister.trust.renewal import covered_until, issue_series, issued_by, renew, root_entry
-from cloister.trust.roots import OVERLAP, NewRoot, adopt, check_local_root, fingerprint, read_root, settle
+from cloister.trust.incoming import read_incoming, region_of
+from cloister.trust.keyed import KeyedCertificate, join, keyed, read_keyed, write_keyed
+from cloister.trust.renewal import covered_until, issue_series, renew, root_entry
+from cloister.trust.roots import OVERLAP, NewRoot, adopt, fingerprint, read_root, settle
 from cloister.trust.token import Pin, no_pin
 
 LEVELS = ("root", "regional", "zonal", "instance")
@@ -55,8 +64,12 @@ def _establish(directory: Path, make: Callable[[], NewRoot], now: datetime) -> b
 
 def rotate_root(
     directory: Path, make: Callable[[], NewRoot], now: datetime, *, overlap: timedelta = OVERLAP
-) -> None:
-    """Replace the root; the old one's documents are accepted for the overlap; raise TrustError."""
+) -> bool:
+    """Replace the root; the old one's documents are accepted for the overlap; raise TrustError.
+
+    Returns whether the root is another one now: the file of an offline key may hold the very root that this
+    host has, as it does when an interrupted rotation is gone on with.
+    """
     with reporting(directory):
         old, host = read_root(directory), _host(directory)
         new = make()
@@ -64,6 +77,7 @@ def rotate_root(
             _unchanged(directory, old)
             adopt(directory, new, now, overlap=overlap)
             renew(directory, new.certificate, region=host.region, instance_id=host.instance_id, now=now)
+    return new.certificate != old
 
 
 def rotate_below(
@@ -123,6 +137,8 @@ def take_offline(
                 if path is not None
                 else "name the file that the root's key is to go to"
             )
+        if path is not None:
+            check_elsewhere(directory, path)
         root = entry.open(pin=pin)
         series = issue_series(root, region=host.region, now=now, span=OFFLINE_SPAN if span is None else span)
         with locked(directory):
@@ -173,7 +189,7 @@ def bring_in(
     Another root than the one here is taken only to replace it. ``host`` is for a host that has no identity
     yet; a bundle's region goes before its own.
     """
-    new = _read_import(content, passphrase, now)
+    new = read_incoming(content, passphrase, now)
     with reporting(directory):
         make_directory(directory)
         with locked(directory):
@@ -199,33 +215,6 @@ def bring_in(
             adopt(directory, new, now, overlap=overlap)
             renew(directory, new.certificate, region=have.region, instance_id=have.instance_id, now=now)
     return new
-
-
-def region_of(regional: x509.Certificate) -> str:
-    """Return the region that a regional authority is for."""
-    return name_of(regional).removesuffix(f".{local_name()}").partition(".")[2]
-
-
-def _read_import(content: bytes, passphrase: bytes | None, now: datetime) -> NewRoot:
-    entries = split(content)
-    roots = [entry for entry in entries if entry.certificate.issuer == entry.certificate.subject]
-    if len(roots) != 1:
-        raise TrustError(f"the file holds {len(roots)} roots: expected a root with its key, or a bundle")
-    (root,) = roots
-    check_local_root(root.certificate)
-    if root.secret:
-        opened = root if root.uri is not None else keyed(root.open(passphrase=passphrase))
-        return NewRoot(root.certificate, opened)
-    series = issued_by(root.certificate, [entry for entry in entries if entry is not root and entry.secret])
-    series = [keyed(entry.open(passphrase=passphrase)) for entry in series]
-    if not series:
-        raise TrustError(
-            "the file holds a root's certificate and nothing to issue under it: that is for verifiers, "
-            "who name it with --root"
-        )
-    if len({region_of(entry.certificate) for entry in series}) != 1 or covered_until(series, now) is None:
-        raise TrustError("the bundle's authorities are for several regions, or none of them is in force now")
-    return NewRoot(root.certificate, None, series)
 
 
 def _signer(directory: Path, certificate: x509.Certificate, root: Authority | None, pin: Pin) -> Authority:

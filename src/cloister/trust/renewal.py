@@ -88,6 +88,12 @@ def _regional(directory: Path, root: x509.Certificate, region: str, now: datetim
         return current
     entry = root_entry(directory, root)
     if entry is None:
+        begins = [one.certificate.not_valid_before_utc for one in issued_by(root, series)]
+        if begins and now < min(begins):
+            raise TrustError(
+                f"this host's clock says {now}, and its regional authorities begin at {min(begins)}: "
+                f"put the clock right; the root's key is elsewhere, and no other can be issued"
+            )
         raise TrustError(
             f"the regional authority has run out, and {directory / 'root.key'} cannot issue another: "
             "bring the root's key or a new bundle with 'cloister pki import'"
@@ -159,8 +165,8 @@ def choose(
         certificate = entry.certificate
         if not certificate.not_valid_before_utc <= now <= now + reserve <= certificate.not_valid_after_utc:
             continue
-        (common_name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME) or (None,)
-        if common_name is None or not f".{common_name.value!s}".endswith(f".{name}"):
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if len(names) != 1 or not f".{names[0].value!s}".endswith(f".{name}"):
             continue
         if not _is_issuer(issuer, certificate):
             continue

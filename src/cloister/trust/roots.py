@@ -8,7 +8,7 @@ point leaves one root or the other, whole.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from cloister.pki import local_name
+from cloister.pki import PkiError, local_name, root_subject
 from cloister.trust.files import TrustError, TrustMissingError, read, remove, write
 from cloister.trust.keyed import KeyedCertificate, name_of, read_keyed, write_keyed
 from cloister.trust.renewal import issued_by
@@ -71,11 +71,11 @@ def read_retired(directory: Path) -> list[tuple[x509.Certificate, datetime]]:
         return [
             (
                 x509.load_pem_x509_certificate(member["certificate"].encode()),
-                datetime.fromisoformat(member["until"]),
+                datetime.fromisoformat(member["until"]).astimezone(UTC),
             )
             for member in json.loads(read(directory / "retired.json") or b"[]")
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise TrustError(f"{directory / 'retired.json'} is damaged: restore it, or remove it") from error
 
 
@@ -143,15 +143,38 @@ def check_local_root(certificate: x509.Certificate) -> None:
         certificate.verify_directly_issued_by(certificate)
     except (InvalidSignature, ValueError, TypeError) as error:
         raise TrustError(f"the certificate '{name}' is not a root: it has not signed itself") from error
-    try:
-        extensions = certificate.extensions
-        may_issue = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
-        raise TrustError(f"the root '{name}' has not the extensions of one: {error}") from error
     key = certificate.public_key()
-    if not may_issue or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
-        raise TrustError(f"the root '{name}' may issue nothing, or its key is not on P-384")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
+        raise TrustError(f"the key of the root '{name}' is not on P-384")
+    _check_profile(certificate, key, name)
+
+
+def _check_profile(certificate: x509.Certificate, key: ec.EllipticCurvePublicKey, name: str) -> None:
+    """Hold a root to the one form that ``issue_root`` gives it.
+
+    Whatever else it says could mislead people, as a second name or a homoglyph would, or keep verifiers from
+    accepting what it issues.
+    """
+    try:
+        found = {extension.value: extension.critical for extension in certificate.extensions}
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise TrustError(f"the root '{name}' has not the extensions of one: {error}") from error
+    expected = {
+        x509.BasicConstraints(ca=True, path_length=None): True,
+        x509.SubjectKeyIdentifier.from_public_key(key): False,
+        x509.KeyUsage(True, False, False, False, False, True, True, False, False): True,
+    }
+    if found != expected or not isinstance(certificate.signature_hash_algorithm, hashes.SHA384):
+        raise TrustError(f"the root '{name}' has not the extensions of one, or is not signed with SHA-384")
+    label = name.removesuffix(local_name()).removesuffix(".")
+    try:
+        subject = root_subject(label)
+    except PkiError as error:
+        raise TrustError(f"the root '{name}' has another name than local roots have: {error}") from error
+    if certificate.subject.public_bytes() != subject.public_bytes():
+        raise TrustError(
+            f"the root '{name}' has another name than local roots have: expected {subject.rfc4514_string()}"
+        )
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

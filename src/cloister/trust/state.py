@@ -17,8 +17,9 @@ from cloister.pki import issue_leaf
 from cloister.trust.files import TrustError, TrustMissingError, locked, reporting
 from cloister.trust.homes import InFile, make_root
 from cloister.trust.host import Host, read_host, write_host
+from cloister.trust.incoming import region_of
 from cloister.trust.keyed import read_keyed
-from cloister.trust.lifecycle import establish, region_of
+from cloister.trust.lifecycle import establish
 from cloister.trust.renewal import new_key, renew, root_entry
 from cloister.trust.roots import read_root
 

@@ -258,7 +258,7 @@ def _attributes(text: str, separator: str, known: frozenset[str]) -> dict[str, s
         name, equals, value = part.partition("=")
         if name not in known or not equals or not value or name in found:
             raise TrustError(
-                f"the PKCS#11 URI's '{part[:80]}' is not understood: "
+                f"the PKCS#11 URI's '{name[:80]}' is not understood: "  # not its value, which may be a PIN
                 f"expected {', '.join(sorted(known))}, each once"
             )
         found[name] = value

@@ -11,7 +11,7 @@ from typing import NoReturn
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cloister.attestation import Expected
+from cloister.attestation import Expected, Revocation
 from cloister.build import map_image
 from cloister.cli.attestation.sources import MAX_TEXT
 from cloister.cli.options import FILES
@@ -22,6 +22,7 @@ from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend, measure_bytes
 from cloister.places import current_places
 from cloister.trust import TrustMissingError, trusted_roots
 
+_MAX_CRL = 1 << 20  # bytes
 _MEASURED = ("--pcr", "--image", "--signer", "--role-arn", "--instance-id", "--nitrotpm-pcr")
 
 
@@ -51,6 +52,19 @@ def add_expectation_arguments(parser: argparse.ArgumentParser) -> None:
     others.add_argument("--nonce", metavar="HEX", type=_hex, help="the nonce the document must show")
     others.add_argument("--user-data", metavar="HEX", type=_hex, help="the user data it must show")
     others.add_argument("--public-key", metavar="HEX", type=_hex, help="the public key it must show")
+    others.add_argument(
+        "--crl",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        help="refuse certificates on this revocation list, taken as yours: its signature is not checked; "
+        "repeatable",
+    ).complete = FILES  # type: ignore[attr-defined]
+    others.add_argument(
+        "--reconstruct",
+        action="store_true",
+        help="write the payload again from what is expected, and demand that these bytes were signed",
+    )
     others.add_argument("--allow-debug", action="store_true", help="accept enclaves in debug mode")
     add_root_argument(parser)
     parser.set_defaults(usage_error=parser.error)
@@ -85,6 +99,8 @@ def hold_expectations(
         public_key=args.public_key,
         max_age=max_age,
         allow_debug=args.allow_debug,
+        revoked=frozenset(entry for path in args.crl or [] for entry in _revoked(path)),
+        reconstruct=args.reconstruct,
     )
 
 
@@ -172,6 +188,24 @@ def _signer_register(path: Path) -> bytes:
     if len(certificates) != 1:
         raise CloisterError(f"'{plain(str(path))}' holds {len(certificates)} certificates, one was expected")
     return measure_bytes(certificates[0].public_bytes(Encoding.DER))
+
+
+def _revoked(path: Path) -> set[Revocation]:
+    """Return the entries of a revocation list in PEM or DER; raise CloisterError."""
+    name = plain(str(path))
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_CRL + 1)
+        if len(data) > _MAX_CRL:
+            raise CloisterError(f"the revocation list '{name}' has more than {_MAX_CRL} bytes")
+        pem = b"-----BEGIN" in data
+        crl = x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
+        issuer = crl.issuer.public_bytes()
+        return {Revocation(issuer, entry.serial_number) for entry in crl}
+    except OSError as error:
+        raise CloisterError(f"the revocation list '{name}' cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CloisterError(f"'{name}' is no revocation list in PEM or DER form") from error
 
 
 def _read_certificates(path: Path, what: str) -> list[x509.Certificate]:

@@ -5,12 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-
 from cloister.attestation import STEPS, Document, VerificationError
-from cloister.cli.attestation.certificates import common_name
-from cloister.cli.table import plain
+from cloister.cli.attestation.certificates import CertificateView, view_certificate
 from cloister.pcrs import ZERO_PCR
 
 DEBUG_WARNING: Final = (
@@ -96,12 +92,13 @@ def verified_lines(content: Document, now: datetime | None) -> list[str]:
         value = getattr(content, name)
         if value is not None:
             lines.append(field_line(name, value))
-    for depth, certificate in enumerate(_chain(content)):
+    chain = _chain(content)
+    for depth, certificate in enumerate(chain):
         label = "signers     " if depth == 0 else " " * 12
-        ends = f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S}"
-        lines.append(f"{label}{'  ' * depth}{common_name(certificate)} (until {ends} UTC)")
-    root = _chain(content)[0].fingerprint(hashes.SHA256()).hex()
-    lines.append(f"root        SHA-256 {root}")
+        # A chain that verified may hold a name that the library cannot read: names are compared as bytes.
+        note = certificate.problem or f"until {certificate.not_after:%Y-%m-%d %H:%M:%S} UTC"
+        lines.append(f"{label}{'  ' * depth}{certificate.common_name} ({note})")
+    lines.append(f"root        SHA-256 {chain[0].fingerprint}")
     return lines
 
 
@@ -117,15 +114,7 @@ def verified_json(content: Document) -> dict[str, Any]:
         "PublicKey": hexed(content.public_key),
         "UserData": hexed(content.user_data),
         "Nonce": hexed(content.nonce),
-        "Signers": [
-            {
-                "Subject": plain(certificate.subject.rfc4514_string()),
-                "NotBefore": certificate.not_valid_before_utc.isoformat(),
-                "NotAfter": certificate.not_valid_after_utc.isoformat(),
-                "Fingerprint": certificate.fingerprint(hashes.SHA256()).hex(),
-            }
-            for certificate in _chain(content)
-        ],
+        "Signers": [_signer_json(certificate) for certificate in _chain(content)],
     }
 
 
@@ -144,5 +133,16 @@ def hexed(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
 
 
-def _chain(content: Document) -> list[x509.Certificate]:
-    return [x509.load_der_x509_certificate(der) for der in (*content.cabundle, content.certificate)]
+def _signer_json(certificate: CertificateView) -> dict[str, Any]:
+    if certificate.problem is not None:
+        return {"Fingerprint": certificate.fingerprint, "Problem": certificate.problem}
+    return {
+        "Subject": certificate.subject,
+        "NotBefore": certificate.not_before.isoformat(),
+        "NotAfter": certificate.not_after.isoformat(),
+        "Fingerprint": certificate.fingerprint,
+    }
+
+
+def _chain(content: Document) -> list[CertificateView]:
+    return [view_certificate(der) for der in (*content.cabundle, content.certificate)]

@@ -102,8 +102,8 @@ class _SameSafety(urllib.request.HTTPRedirectHandler):
         """Return the request to follow with, or raise CloisterError; the rest is answer, ..., address."""
         new_address = str(rest[-1])
         old, new = urlsplit(req.full_url).scheme, urlsplit(new_address).scheme
+        rest[0].close()  # nobody reads its body, which the library would do to the end
         if new not in {"http", "https"} or (old, new) == ("https", "http"):
-            rest[0].close()
             raise CloisterError(
                 f"{_quoted(req.full_url)} redirects to {_quoted(new_address)}, which is not followed"
             )
