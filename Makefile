@@ -5,7 +5,7 @@ CLOISTER := $(BIN)/cloister
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format lint types unit test kvm soak bench fuzz foreign peers clean
+.PHONY: help setup demo check format lint types unit test kvm soak bench fuzz foreign peers containers clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -41,6 +41,7 @@ unit: .venv/.installed  ## the quick tests: no virtual machine
 test: .venv/.installed  ## every test but the soak; enclaves of both architectures are prepared first
 	@$(CLOISTER) setup --arch all
 	@PYTHONPATH=tests $(BIN)/python -m peers || echo "make: the tests that need these verifiers will be skipped" >&2
+	@PYTHONPATH=tests $(BIN)/python -m container_tools || echo "make: the tests that need them will be skipped" >&2
 	$(BIN)/pytest -q -m "not soak"
 
 kvm: setup  ## the VM tests under KVM, in an emulated host that has it; check runs them too
@@ -53,6 +54,9 @@ test: foreign
 
 peers: .venv/.installed  ## build other people's verifiers, which judge our documents in the tests (once a host)
 	@PYTHONPATH=tests $(BIN)/python -m peers
+
+containers: .venv/.installed  ## fetch skopeo, buildah, a registry and a Docker daemon for the tests (once a host)
+	@PYTHONPATH=tests $(BIN)/python -m container_tools
 
 soak: setup  ## hundreds of enclaves, in sequence, at once, and killed at random moments, counting leftovers
 	$(BIN)/pytest -q -m soak -s

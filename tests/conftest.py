@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 
 from cloister.packages import PackageError
+from cloister.places import current_places
+from container_tools.unpacking import ContainerTools, ToolsMissingError, find_tools
 from simulators.soft_token import SoftToken, make_token
 
 # whoever runs this in the background ignores the interrupt, and so would every command that is tested
@@ -37,11 +39,21 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> SoftToken:
         pytest.skip(f"SoftHSM cannot be had: {error}")
 
 
+@pytest.fixture(scope="session")
+def tools() -> ContainerTools:
+    """Return the container tools unpacked on this host."""
+    try:
+        return find_tools(current_places())
+    except ToolsMissingError as error:
+        pytest.skip(str(error))
+
+
 # A skip is not a pass: CI fails on one whose reason is not in this list.
 EXPECTED_SKIPS = (
     "genuine vectors are absent",
     "SoftHSM cannot be had",
     "mounting a disk needs root",
+    "a Docker daemon needs root",
     "systemd-analyze is absent",
     "this host's cgroup v2 hierarchy has no cpuset controller",
 )

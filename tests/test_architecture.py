@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "kit": "packages places",
     "rootfs": "packages places",
     "vmm": "places",
+    "fetch": "",
     "build": "eif measure pcrs pki kit",
     "signers": "build eif tokens",
     "log_levels": "",

@@ -236,7 +236,7 @@ PROC = [tar_of([member("proc")])]
 ARM = {"os": "linux", "architecture": "arm64"}
 SOURCES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda here: here / "nowhere", "does not exist"),
-    "registry": (lambda _: "docker://registry.invalid/hello:v1", "registry or daemon"),
+    "registry": (lambda _: "docker://registry.invalid/hello:v1", "is not a directory, tar,"),
     "no command": (lambda here: write_directory(here / "root"), "no command to run"),
     "not tar": (
         lambda here: (here / "junk").write_bytes(b"junk" * 999) and here / "junk",
@@ -277,7 +277,7 @@ def test_bad_sources_are_one_sentence_and_leave_nothing(tmp_path: Path, kit: Kit
 
 
 def test_remote_sources_have_their_own_error() -> None:
-    """A registry is told apart, so that commands can give nitro-cli's code."""
+    """A registry is told apart: the builder reads, it does not fetch."""
     with pytest.raises(UnsupportedSourceError):
         build_image("docker-daemon:hello", Path("x.eif"), kit=None)  # type: ignore[arg-type] # refused before
 

@@ -58,7 +58,7 @@ def image(tmp_path: Path) -> Path:
         ("E19", ["run-enclave", "--config", "none.json"], "File: 'none.json', failing operation: 'Open'."),
         ("E19", ["describe-eif", "--eif-path", "none.eif"], "File: 'none.eif', failing operation: 'Open'."),
         ("E48", ["build-enclave", "--docker-uri", "oci:none", *OUT], "EIF building error."),
-        ("E49", ["build-enclave", "--docker-uri", "x", "--docker-dir", "none", *OUT], "docker-dir"),
+        ("E49", ["build-enclave", "--docker-uri", "x", "--docker-dir", "none", *OUT], "named Dockerfile"),
         ("E50", ["build-enclave", "--docker-uri", "127.0.0.1:9/none:latest", *OUT], "127.0.0.1:9/none"),
         ("E58", ["terminate-enclave", "--enclave-name", "n"], "No enclave matched the given name."),
         ("E58", ["console", "--enclave-name", "n"], "No enclave matched the given name."),

@@ -97,7 +97,7 @@ BUILD = ["build", "root", "-o", "x.eif"]
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["build", "nowhere", "-o", "x.eif"], "The source nowhere does not exist."),
+        (["build", "./nowhere", "-o", "x.eif"], "The source nowhere does not exist."),
         (BUILD, "The image names no command to run; give one with --cmd."),
         (["build", "root", "-o", "no/x.eif"], "The output's directory no does not exist."),
         (["build", "root", "-o", "root", "--cmd", "a"], "The output root is a directory."),
@@ -283,8 +283,11 @@ def test_damaged_image_is_described_and_refused(here: Path, capsys: Capture) -> 
     assert json.loads(capsys.readouterr().out)["CheckCRC"] is False
 
 
-def test_errors_have_nitro_clis_numbers(here: Path, signing: SigningFiles) -> None:
+def test_errors_have_nitro_clis_numbers(
+    here: Path, signing: SigningFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Files are E19, images E35, building E48 to E50, hashing E57, signing E60, missing arguments E01."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{here}/none.sock")
     build(here)
     (here / "short.eif").write_bytes((here / "x.eif").read_bytes()[:-1])
     keys = ["--signing-certificate", str(signing.certificate), "--private-key", str(signing.private_key)]
@@ -305,8 +308,8 @@ def test_errors_have_nitro_clis_numbers(here: Path, signing: SigningFiles) -> No
         ("E19", sign_eif, ["--eif-path", "x.eif", *keys[:3], "nowhere"], "File: 'nowhere'"),
         ("E19", sign_eif, ["--eif-path", "nowhere", *keys], "failing operation: 'Open'"),
         ("E35", sign_eif, ["--eif-path", "short.eif", *keys], "truncated"),
-        ("E50", build_enclave, ["--docker-uri", "hello:latest", *out], "registry or daemon"),
-        ("E49", build_enclave, ["--docker-uri", "hello", "--docker-dir", ".", *out], "--docker-dir"),
+        ("E50", build_enclave, ["--docker-uri", "docker-daemon:hello", *out], "no Docker daemon"),
+        ("E49", build_enclave, ["--docker-uri", "hello", "--docker-dir", ".", *out], "named Dockerfile"),
         ("E48", build_enclave, ["--docker-uri", "oci:nowhere", *out], "does not exist"),
         ("E48", build_enclave, ["--docker-uri", "dir:root", *out], "no command to run"),
         ("E19", build_enclave, ["--docker-uri", "dir:root", "--metadata", "nowhere", *out], "nowhere"),

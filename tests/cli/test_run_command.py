@@ -8,6 +8,7 @@ import pytest
 
 from cloister.cli.completion import run as print_completion
 from cloister.cli.main import build_parser
+from cloister.cli.run import default_name
 from cloister.places import Places
 from simulators.enclave_records import Cloister
 
@@ -62,6 +63,21 @@ def test_image_that_is_not_there(cloister: Cloister, host: Places) -> None:
     code, printed, said = cloister("run", "/nonexistent/image")
     assert (code, printed, said) == (125, "", "cloister: The source /nonexistent/image does not exist.\n")
     assert list(host.artifacts.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("docker://127.0.0.1:9/team/hello:v1", "hello"),
+        ("team/hello:v1", "hello"),
+        ("docker-daemon:hello", "hello"),
+        ("oci:layout:v1", "layout"),
+        ("docker-archive:some/app.tar:hello:v1", "app"),
+    ],
+)
+def test_enclave_is_named_after_its_image(source: str, name: str) -> None:
+    """Not after the place it comes from, nor after the tag."""
+    assert default_name(source) == name
 
 
 def test_damaged_image(cloister: Cloister, eif: Path) -> None:

@@ -48,20 +48,27 @@ def surroundings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dic
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_page_runs_as_written(page: Path, tmp_path: Path, surroundings: dict[str, str]) -> None:
+def test_page_runs_as_written(
+    page: Path, tmp_path: Path, surroundings: dict[str, str], request: pytest.FixtureRequest
+) -> None:
     """Every command of the page succeeds and no enclave is left."""
     script = "set -eu -o pipefail\n" + "".join(BLOCK.findall(page.read_text()))
-    commands = ":".join([surroundings.pop("PATH", ""), str(Path(sys.executable).parent)]).strip(":")
-    environment = (
-        os.environ
-        | surroundings
-        | {
-            "PATH": f"{commands}:{os.environ['PATH']}",
-            "EXAMPLES": str(REPOSITORY / "examples"),
-            "NITRO_CLI_SOCKETS_PATH": str(tmp_path / "run"),
-            "NITRO_CLI_LOGS_PATH": str(tmp_path / "logs"),
-        }
-    )
+    environment = os.environ | surroundings
+    if "buildah" in script:
+        environment |= request.getfixturevalue("tools").environment(tmp_path / "own")
+        environment["NITRO_CLI_ARTIFACTS"] = str(tmp_path / "artifacts")
+    found = [
+        surroundings.get("PATH"),
+        str(Path(sys.executable).parent),
+        environment["PATH"],
+        os.environ["PATH"],
+    ]
+    environment |= {
+        "PATH": ":".join(part for part in found if part),
+        "EXAMPLES": str(REPOSITORY / "examples"),
+        "NITRO_CLI_SOCKETS_PATH": str(tmp_path / "run"),
+        "NITRO_CLI_LOGS_PATH": str(tmp_path / "logs"),
+    }
     work = tmp_path / "work"
     work.mkdir()
     done = subprocess.run(

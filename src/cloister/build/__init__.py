@@ -6,6 +6,7 @@ No root, no daemon, nothing unpacked to disk but compressed layers. Spec: nitro-
 from cloister.build.content import BuildError, FileError, read_bounded
 from cloister.build.image import Recipe, build_image, build_time_from
 from cloister.build.layers import Progress
+from cloister.build.output import check_output
 from cloister.build.signing import Signer, map_image, sign_image
 from cloister.build.source import UnsupportedSourceError
 from cloister.build.tree import Limits
@@ -20,6 +21,7 @@ __all__ = [
     "UnsupportedSourceError",
     "build_image",
     "build_time_from",
+    "check_output",
     "map_image",
     "read_bounded",
     "sign_image",

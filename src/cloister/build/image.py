@@ -13,7 +13,7 @@ from typing import Any
 
 from cloister.build.content import BuildError, open_region
 from cloister.build.layers import Progress
-from cloister.build.output import atomic_output
+from cloister.build.output import atomic_output, check_output
 from cloister.build.ramdisk import boot_ramdisk, customer_ramdisk
 from cloister.build.signing import Signer, image_of
 from cloister.build.source import Source, SourceName, open_source
@@ -60,8 +60,7 @@ def build_image(
     recipe, limits = recipe or Recipe(), limits or Limits()
     progress = progress or (lambda _what, _done, _total: None)
     name = SourceName.parse(str(source))
-    if not output.parent.is_dir():
-        raise BuildError(f"The output's directory {output.parent} does not exist.")
+    check_output(output)
     opened = open_source(
         name, architecture=kit.architecture, scratch=output.parent, limits=limits, progress=progress
     )

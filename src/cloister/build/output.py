@@ -10,11 +10,18 @@ from typing import BinaryIO
 from cloister.build.content import CHUNK, BuildError
 
 
+def check_output(path: Path) -> None:
+    """Refuse early what could not be written in the end; raises BuildError."""
+    if not path.parent.is_dir():
+        raise BuildError(f"The output's directory {path.parent} does not exist.")
+    if path.is_dir():
+        raise BuildError(f"The output {path} is a directory.")
+
+
 @contextmanager
 def atomic_output(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` and rename it at the end; a failure leaves nothing."""
-    if path.is_dir():
-        raise BuildError(f"The output {path} is a directory.")
+    check_output(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         file = temporary.open("x+b", buffering=CHUNK)

@@ -1,7 +1,8 @@
 """What an image is made from: told by a prefix or by what lies at the path, and read as one tree.
 
 ``dir:``, ``tar:``, ``oci:PATH[:NAME]``, ``oci-archive:FILE[:NAME]``, ``docker-archive:FILE[:NAME]`` as
-skopeo spells them (containers-transports(5)); a bare path is looked at. Registries and daemons come later.
+skopeo spells them (containers-transports(5)); a bare path is looked at. What is elsewhere, ``cloister.fetch``
+brings here first.
 """
 
 import re
@@ -24,7 +25,7 @@ _REMOTE: Final = re.compile(r"docker://|docker-daemon:|containers-storage:|ostre
 
 
 class UnsupportedSourceError(BuildError):
-    """The source is somewhere this version cannot fetch from."""
+    """The source is not a file or directory of this host, and reading is all that is done here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,9 @@ class SourceName:
         """Read ``PREFIX:PATH[:NAME]`` or a path; raises BuildError when nothing is there."""
         if _REMOTE.match(text):
             raise UnsupportedSourceError(
-                f"{text} is in a registry or daemon; for now images come from a local directory, tar, "
-                "OCI layout or docker-archive: 'skopeo copy' makes one."
+                f"{text} is not a directory, tar, OCI layout or docker-archive of this host; "
+                "docker://, docker-daemon: and containers-storage: are fetched by 'cloister image build', "
+                "other places by 'skopeo copy'."
             )
         prefix, colon, rest = text.partition(":")
         transport = prefix if colon and prefix in _LOCAL else ""

@@ -35,7 +35,8 @@ HELP = """Run an image as an enclave, to its end, and exit with its program's st
 
   cloister run hello.eif --debug                     show what it prints (its documents then show zeros)
   cloister run examples/secret --memory 512          build first: a directory with an enclave.toml,
-  cloister run oci:layout:latest --timeout 60        an OCI layout, a tar, a docker-archive
+  cloister run oci:layout:latest --timeout 60        an OCI layout, a tar, a docker-archive,
+  cloister run docker://HOST/hello:v1                an image in a registry, a daemon or a container store
   cloister run root/ --cmd "/greet --loud" --debug
   cloister run web.eif --restart on-failure:5
   cloister run web.eif --detach                      print the enclave's id and leave it running
@@ -184,7 +185,7 @@ def _image(args: argparse.Namespace, places: Places, signals: Signals) -> Iterat
             )
         yield path, args.name or _name(path.name)
         return
-    name = args.name or _name(_base(args.image))
+    name = args.name or default_name(args.image)
     places.artifacts.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=places.artifacts, prefix="run-") as scratch:
         eif = Path(scratch, f"{name.replace('/', '-')[:100]}.eif")
@@ -202,8 +203,17 @@ def _is_eif(path: Path) -> bool:
         raise RunningError(f"The image {path} cannot be read: {error.strerror}.") from None
 
 
+def default_name(source: str) -> str:
+    """Return what the enclave of a source is called; raises FetchError."""
+    return _name(_base(source))
+
+
 def _base(source: str) -> str:
-    """Return the file's name in ``PATH`` or ``TRANSPORT:PATH[:NAME]``."""
+    """Return the image's name, or the file's in ``PATH`` or ``TRANSPORT:PATH[:NAME]``; raises FetchError."""
+    from cloister.fetch import image_named  # noqa: PLC0415 -- brings HTTP along, which no EIF needs
+
+    if (image := image_named(source)) is not None:
+        return image.short.rpartition("/")[2]
     if not Path(source).exists() and (match := re.match(r"[a-z-]+:([^:]+)", source)):
         source = match[1]
     return Path(source).resolve().name

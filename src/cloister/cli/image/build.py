@@ -1,4 +1,4 @@
-"""``cloister image build``: an enclave image from a local source."""
+"""``cloister image build``: an enclave image from whatever it is made of."""
 
 import argparse
 import json
@@ -22,16 +22,19 @@ from cloister.build import (
     Signer,
     build_image,
     build_time_from,
+    check_output,
     read_bounded,
 )
+from cloister.cli.fetching import add_fetch_arguments, fetch_options, fetched_source
 from cloister.cli.image.describe import print_registers
 from cloister.cli.passphrase import ask_pin
+from cloister.fetch import image_named
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
 from cloister.places import current_places
 from cloister.rootfs import RECIPE_NAME, open_example
 from cloister.signers import PIN_VARIABLE, open_signer
 
-SUMMARY: Final = "build an image from a local source"
+SUMMARY: Final = "build an image from a source"
 DESCRIPTION: Final = """Build an enclave image.
 
   cloister image build SOURCE -o hello.eif
@@ -39,6 +42,8 @@ DESCRIPTION: Final = """Build an enclave image.
 SOURCE is a directory, a tar, an OCI layout or a docker-archive; what lies at the path is recognised, or say
 it with
 dir:, tar:, oci:PATH[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].
+An image's name that is no file here is looked for in a Docker daemon, in this host's container store, then at
+its registry; docker://NAME, docker-daemon:NAME and containers-storage:NAME say where.
 A directory with an enclave.toml is assembled from pinned packages first, see examples/secret."""
 
 MAX_METADATA: Final = 4096
@@ -47,7 +52,9 @@ MAX_METADATA: Final = 4096
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("source", metavar="SOURCE", help="directory, tar, OCI layout or docker-archive")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="directory, tar, OCI layout, docker-archive or image name"
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="where the image goes"
     )
@@ -81,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--update-lock", action="store_true", help="for enclave.toml: pin today's versions, then build"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_fetch_arguments(parser)
 
 
 def add_signing_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
         build_tool_version=__version__,
     )
     kit = _kit(args.kit, args.arch)
+    check_output(args.output)
     with (
         terminable(),
         shown_progress() as progress,
@@ -131,8 +140,12 @@ def run(args: argparse.Namespace) -> int:
 def _assembled(
     args: argparse.Namespace, recipe: Recipe, architecture: str, progress: Progress | None
 ) -> Iterator[tuple[str | Path, Recipe]]:
-    """Assemble a directory that holds an enclave.toml; any other source is taken as it is."""
+    """Fetch an image, assemble a directory that holds an enclave.toml; others are taken as they are."""
     directory = Path(args.source)
+    if (image := image_named(args.source)) is not None:
+        with fetched_source(image, architecture, fetch_options(args), progress, or_path=True) as fetched:
+            yield fetched.source, replace(recipe, name=recipe.name or image.short)
+        return
     if not (directory / RECIPE_NAME).is_file():
         yield args.source, recipe
         return

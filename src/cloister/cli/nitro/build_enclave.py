@@ -1,11 +1,18 @@
-"""``nitro-cli build-enclave``: AWS's grammar over local sources. Spec: nitro-tools 1.3, 1.4, 3."""
+"""``nitro-cli build-enclave``: AWS's grammar, from any source and without a daemon.
+
+Spec: nitro-tools 1.3, 1.4, 2.4, 3.
+"""
 
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from cloister.build import Recipe, build_image, build_time_from
+from cloister.build import Progress, Recipe, build_image, build_time_from, check_output
+from cloister.cli.fetching import fetched_source
 from cloister.cli.image import (
     load_custom_metadata,
     load_signer,
@@ -16,10 +23,19 @@ from cloister.cli.nitro.describe_eif import nitro_errors
 from cloister.cli.nitro.errors import TOOL_VERSION, NitroCliError
 from cloister.cli.nitro.grammar import Arguments, Option
 from cloister.cli.nitro.sign_eif import SIGNING_OPTIONS
+from cloister.fetch import (
+    ContainerfileError,
+    FetchError,
+    FetchOptions,
+    ImageName,
+    build_containerfile,
+    is_local,
+    open_workspace,
+)
 from cloister.kit import KitError, find_kit
 from cloister.places import current_places
 
-_LOCAL = ("dir:", "tar:", "oci:", "oci-archive:", "docker-archive:")
+_LOCALLY_AVAILABLE = "Using the locally available Docker image..."
 _ACTION = "Failed to build enclave"
 
 
@@ -41,11 +57,10 @@ OPTIONS = (
 
 def run(args: Arguments) -> int:
     """Build as AWS does: CMD wins over ENTRYPOINT, WORKDIR and USER are ignored."""
-    _refuse_impossible(args)
+    _refuse_impossible()
     with nitro_errors(_ACTION, "E60"):
         signer = load_signer(args.signing_certificate, args.private_key)
     print("Start building the Enclave Image...", file=sys.stderr)
-    print("Using the locally available Docker image...", file=sys.stderr)
     with nitro_errors(_ACTION, "E48"):
         recipe = Recipe(
             name=args.name or "",
@@ -56,41 +71,72 @@ def run(args: Arguments) -> int:
             build_tool="nitro-cli",
             build_tool_version=TOOL_VERSION,
         )
+        output = Path(args.output_file)
+        check_output(output)
         try:
-            with terminable(), shown_progress() as progress:
-                measurements = build_image(
-                    args.docker_uri,
-                    Path(args.output_file),
-                    kit=find_kit(current_places()),
-                    recipe=recipe,
-                    signer=signer,
-                    progress=progress,
-                )
+            kit = find_kit(current_places())
         except KitError as error:
             raise NitroCliError("E48", f"EIF building error. {error}", action=_ACTION) from error
+        with (
+            terminable(),
+            shown_progress() as progress,
+            _source(args, recipe, kit.architecture, progress) as (source, recipe),
+        ):
+            measurements = build_image(
+                source, output, kit=kit, recipe=recipe, signer=signer, progress=progress
+            )
     print("Enclave Image successfully created.", file=sys.stderr)
     print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
     return 0
 
 
-def _refuse_impossible(args: Arguments) -> None:
-    """Refuse what has no place to be built in, and what cannot be built here yet; raises NitroCliError."""
+@contextmanager
+def _source(
+    args: Arguments, recipe: Recipe, architecture: str, progress: Progress | None
+) -> Iterator[tuple[str, Recipe]]:
+    """Give what the builder reads: a local source, or an image that was built or fetched.
+
+    Raises NitroCliError: E49 where a Dockerfile cannot be built, E50 where an image cannot be had.
+    """
+    if args.docker_dir is None and is_local(args.docker_uri):
+        print(_LOCALLY_AVAILABLE, file=sys.stderr)
+        yield args.docker_uri, recipe
+        return
+    try:
+        name = ImageName.parse(args.docker_uri)
+        if not name.transport:  # AWS's rule, whatever it makes of a registry's port (nitro-tools 2.4)
+            recipe = replace(recipe, name=recipe.name or args.docker_uri.partition(":")[0])
+        if args.docker_dir is not None:
+            name = _built(Path(args.docker_dir), name)
+        stack = ExitStack()
+        fetched = stack.enter_context(fetched_source(name, architecture, FetchOptions(), progress))
+    except ContainerfileError as error:
+        raise NitroCliError("E49", f"Docker image build error. {error}", action=_ACTION) from error
+    except FetchError as error:
+        raise NitroCliError("E50", f"Docker image pull error. {error}", action=_ACTION) from error
+    with stack:
+        if fetched.local and args.docker_dir is None:
+            print(_LOCALLY_AVAILABLE, file=sys.stderr)
+        yield fetched.source, replace(recipe, name=recipe.name or name.short)
+
+
+def _built(directory: Path, name: ImageName) -> ImageName:
+    """Build a Dockerfile into this host's container store; what buildah says is shown."""
+    with open_workspace(current_places().artifacts) as workspace:
+        return build_containerfile(
+            directory,
+            name,
+            workspace=workspace,
+            environ=os.environ,
+            said=lambda text: print(text, end="", file=sys.stderr, flush=True),
+        )
+
+
+def _refuse_impossible() -> None:
+    """Refuse what has no place to be built in; raises NitroCliError."""
     if "NITRO_CLI_ARTIFACTS" not in os.environ and "HOME" not in os.environ:
         raise NitroCliError(
             "E51",
             "Neither NITRO_CLI_ARTIFACTS nor HOME is set: there is no place to build in.",
-            action=_ACTION,
-        )
-    if args.docker_dir is not None:
-        raise NitroCliError(
-            "E49",
-            "Docker image build error. --docker-dir is not supported yet: build an OCI layout and name it.",
-            action=_ACTION,
-        )
-    if not args.docker_uri.startswith(_LOCAL):
-        raise NitroCliError(
-            "E50",
-            f"Docker image pull error. {args.docker_uri} would come from a registry or daemon; for now "
-            f"--docker-uri takes a local source: {', '.join(_LOCAL)} and a path.",
             action=_ACTION,
         )
