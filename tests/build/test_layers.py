@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,8 +39,8 @@ def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
     return member(name, tarfile.SYMTYPE, linkname=target)
 
 
-def hard(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
-    return member(name, tarfile.LNKTYPE, linkname=target)
+def hard(name: str, target: str, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, tarfile.LNKTYPE, linkname=target, **fields)
 
 
 def folder(name: str, mode: int = 0o755) -> tuple[tarfile.TarInfo, bytes]:
@@ -66,6 +67,19 @@ def test_hard_links_share_and_outlive_their_first_name(tmp_path: Path) -> None:
     lower = [member("a", body=b"shared"), hard("b", "./a")]
     assert merged(tmp_path, lower, [hard("c", "b"), member(".wh.a")]) == {"b": "shared", "c": "shared"}
     assert merged(tmp_path, lower, [hard("c", "/b")]) == {"a": "shared", "b": "shared", "c": "shared"}
+
+
+def test_a_hard_links_header_is_the_files(tmp_path: Path) -> None:
+    """Mode, owner and time of a hard link's header become the file's, as Docker and containerd unpack it."""
+    (tmp_path / "l.tar").write_bytes(
+        tar_of([member("a", mode=0o600), hard("b", "a", mode=0o755, mtime=9, uid=4)])
+    )
+    tree = Tree("the image", Limits())
+    file, region = open_region(tmp_path / "l.tar")
+    with file:
+        apply_layer(tree, region, Limits())
+    node = tree.root.children[b"a"]
+    assert (node.mode, node.mtime, node.uid) == (0o755, 9, 4)
 
 
 def test_links_are_followed_inside_the_tree(tmp_path: Path) -> None:

@@ -61,6 +61,18 @@ def test_long_names_and_large_numbers(tmp_path: Path) -> None:
         assert (entry.name, entry.link, entry.uid) == (name.encode(), target.encode(), 3_000_000_000)
 
 
+@pytest.mark.parametrize(
+    ("mtime", "expected"),
+    [("5", 5), ("5.999", 5), (".5", 0), ("-1.5", 0), ("4294967295", 0xFFFFFFFF), ("4294967296", 0)],
+)
+def test_times_are_seconds_that_a_ramdisk_holds(mtime: str, expected: int, tmp_path: Path) -> None:
+    """Fractions are cut off; a time before 1970 or after 2106 is 1970, as Docker has it."""
+    data = tar_of([member("f", pax_headers={"mtime": mtime})])
+    assert index(data, tmp_path)[0].mtime == expected
+    plain = tar_of([member("f", mtime=float(mtime))], tarfile.GNU_FORMAT)
+    assert index(plain, tmp_path)[0].mtime == expected
+
+
 def test_names_stay_bytes(tmp_path: Path) -> None:
     """A name that is not UTF-8 is kept as it is."""
     block = reheaded(tar_of([member("name")])[:512], 0, b"n\xff\xfe\0")
@@ -100,6 +112,7 @@ PLAIN = tar_of([member("file", body=b"body")], tarfile.USTAR_FORMAT)
         (reheaded(PLAIN, 156, b"x"), "malformed pax header"),
         (tar_of([member("f", pax_headers={"GNU.sparse.major": "1"})]), "sparse"),
         (tar_of([member("f", pax_headers={"uid": "9" * 30})]), "number is"),
+        (tar_of([member("f", pax_headers={"mtime": "now"})]), "time is"),
         (tar_of([member("f", pax_headers={"comment": "c" * (1 << 20)})]), "expected at most 1048576"),
         (tar_of([member("f", pax_headers={"comment": "c"})])[:1024], "after an extension header"),
     ],

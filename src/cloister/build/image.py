@@ -17,7 +17,7 @@ from cloister.build.output import atomic_output
 from cloister.build.ramdisk import boot_ramdisk, customer_ramdisk
 from cloister.build.signing import Signer, image_of
 from cloister.build.source import Source, SourceName, open_source
-from cloister.build.tree import Limits
+from cloister.build.tree import Limits, split_path
 from cloister.eif import BuildMetadata, EifWriter, ImageMetadata, SectionSource, SectionType
 from cloister.kit import Kit
 from cloister.measure import Measurements, measure
@@ -101,6 +101,8 @@ def _sections(
 ) -> Iterator[SectionSource]:
     """Yield the sections in the order AWS's builder writes them."""
     config = source.config.overridden(recipe.cmd, recipe.env)
+    # Docker makes a missing working directory in every container it creates, which build-enclave exports
+    source.tree.make_directory(split_path(config.workdir.encode(), "The image's working directory"))
     customer = customer_ramdisk(
         source.tree.root,
         config.command(like_aws=recipe.like_aws),

@@ -121,7 +121,11 @@ def apply_archive(tree: Tree, archive: Region) -> None:
 
 def _add(tree: Tree, parts: tuple[bytes, ...], entry: TarEntry, where: str) -> None:
     if entry.kind is Member.HARDLINK:
-        tree.link(parts, split_path(entry.link, where))
+        node = tree.link(parts, split_path(entry.link, where))
+        # as Docker and containerd unpack it, the link's own header wins, except over a symbolic link's time
+        fixed = node.kind is Kind.SYMLINK
+        mode, mtime = (node.mode, node.mtime) if fixed else (entry.mode, entry.mtime)
+        node.take_attributes(mode, entry.uid, entry.gid, mtime)
         return
     content: Content = entry.content
     if entry.kind is Member.SYMLINK:
@@ -131,4 +135,5 @@ def _add(tree: Tree, parts: tuple[bytes, ...], entry: TarEntry, where: str) -> N
     mode = 0o777 if entry.kind is Member.SYMLINK else entry.mode
     device = entry.kind in (Member.CHARACTER, Member.BLOCK)
     major, minor = (entry.major, entry.minor) if device else (0, 0)
-    tree.put(parts, Node(_KINDS[entry.kind], mode, entry.uid, entry.gid, content, major, minor))
+    node = Node(_KINDS[entry.kind], mode, entry.uid, entry.gid, content, major, minor, entry.mtime)
+    tree.put(parts, node)

@@ -6,6 +6,7 @@ so every header is bounded, names stay bytes, and two archive readers must not s
 (decision 0023).
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -17,7 +18,8 @@ _BLOCK: Final = 512
 _MAX_EXTENSION: Final = 1 << 20
 """Bytes of one pax or GNU extension header."""
 _MAX_NUMBER: Final = 0xFFFFFFFF
-"""Owners and device numbers as a ramdisk can hold them: eight hexadecimal digits."""
+"""Owners, times and device numbers as a ramdisk can hold them: eight hexadecimal digits."""
+_TIME: Final = re.compile(rb"-?[0-9]{0,20}(\.[0-9]*)?")
 
 
 class Member(Enum):
@@ -34,7 +36,7 @@ class Member(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TarEntry:
-    """One member; times and extended attributes are left out, since a ramdisk keeps neither."""
+    """One member; extended attributes are left out, since a ramdisk keeps none."""
 
     name: bytes
     kind: Member
@@ -45,6 +47,7 @@ class TarEntry:
     link: bytes
     major: int
     minor: int
+    mtime: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class _Header:
     size: int
     major: int
     minor: int
+    mtime: int
 
 
 def read_tar(archive: Region) -> Iterator[TarEntry]:
@@ -114,6 +118,7 @@ def _parse(block: bytes, where: str) -> _Header:
         size=_number(block[124:136], where),
         major=_number(block[329:337], where) if devices else 0,
         minor=_number(block[337:345], where) if devices else 0,
+        mtime=0 if block[136] & 0xC0 == 0xC0 else _held(_number(block[136:148], where)),
     )
 
 
@@ -131,6 +136,7 @@ def _extended(header: _Header, records: dict[str, bytes], where: str) -> _Header
         uid=numbers.get("uid", header.uid),
         gid=numbers.get("gid", header.gid),
         size=numbers.get("size", header.size),
+        mtime=_seconds(records["mtime"], where) if records.get("mtime") else header.mtime,
     )
 
 
@@ -154,6 +160,7 @@ def _entry(header: _Header, payload: Region) -> TarEntry:
         header.link,
         header.major,
         header.minor,
+        header.mtime,
     )
 
 
@@ -187,6 +194,18 @@ def _decimal(value: bytes, where: str) -> int:
     if not value.isdigit() or len(value) > 20:
         raise BuildError(f"{where} holds a pax header whose number is {value[:24]!r}.")
     return int(value)
+
+
+def _seconds(value: bytes, where: str) -> int:
+    """Decode a time with an optional sign and fraction (POSIX pax, "mtime"), rounded down."""
+    if not _TIME.fullmatch(value):
+        raise BuildError(f"{where} holds a pax header whose time is {value[:24]!r}.")
+    return 0 if value.startswith(b"-") else _held(int(value.partition(b".")[0] or b"0"))
+
+
+def _held(seconds: int) -> int:
+    """Return a time that a ramdisk can hold: those it cannot are 1970, as Docker has times it cannot set."""
+    return seconds if seconds <= _MAX_NUMBER else 0
 
 
 def _text(field: bytes) -> bytes:

@@ -57,7 +57,13 @@ class Node:
     """A file's bytes, or a symbolic link's target."""
     major: int = 0
     minor: int = 0
+    mtime: int = 0
+    """Seconds since 1970, as a ramdisk can hold them."""
     children: dict[bytes, "Node"] = field(default_factory=dict)
+
+    def take_attributes(self, mode: int, uid: int, gid: int, mtime: int) -> None:
+        """Change mode, owner and time."""
+        self.mode, self.uid, self.gid, self.mtime = mode, uid, gid, mtime
 
 
 def split_path(raw: bytes, where: str) -> tuple[bytes, ...]:
@@ -89,14 +95,14 @@ class Tree:
                 raise BuildError(f"{self._where} replaces the root directory by something else.")
             return  # the root's own owner and mode are fixed: decision 0022
         self._count()
-        parent = self._make_directory(parts[:-1])
+        parent = self.make_directory(parts[:-1])
         old = parent.children.get(parts[-1])
         if old is not None and old.kind is Kind.DIRECTORY and node.kind is Kind.DIRECTORY:
-            old.mode, old.uid, old.gid = node.mode, node.uid, node.gid
+            old.take_attributes(node.mode, node.uid, node.gid, node.mtime)
         else:
             parent.children[parts[-1]] = node
 
-    def link(self, parts: tuple[bytes, ...], target: tuple[bytes, ...]) -> None:
+    def link(self, parts: tuple[bytes, ...], target: tuple[bytes, ...]) -> Node:
         """Give an existing file a second name; raises BuildError when it is missing or a directory."""
         node = self.find(target)
         if node is None or node.kind is Kind.DIRECTORY:
@@ -106,6 +112,7 @@ class Tree:
             )
         if parts != target:
             self.put(parts, node)
+        return node
 
     def remove(self, parts: tuple[bytes, ...]) -> None:
         """Take a name out, with everything below it, if it is there."""
@@ -134,7 +141,8 @@ class Tree:
     def _directory(self, parts: tuple[bytes, ...]) -> Node | None:
         return self._walk(parts, create=False)
 
-    def _make_directory(self, parts: tuple[bytes, ...]) -> Node:
+    def make_directory(self, parts: tuple[bytes, ...]) -> Node:
+        """Return the directory at a path, made where it is missing; raises BuildError."""
         directory = self._walk(parts, create=True)
         assert directory is not None
         return directory
