@@ -1,4 +1,4 @@
-"""``cloister image``: build an enclave image from a local source, and say what one holds."""
+"""``cloister image build``: an enclave image from a local source."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cloister import __version__
 from cloister.build import (
@@ -21,38 +21,34 @@ from cloister.build import (
     Recipe,
     build_image,
     build_time_from,
-    map_image,
     read_bounded,
 )
-from cloister.cli.nitro.describe_eif import describe
+from cloister.cli.image.describe import print_registers
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
-from cloister.measure import Measurements, measure
 from cloister.places import current_places
 from cloister.rootfs import RECIPE_NAME, open_example
 
-HELP = """Build, describe and measure enclave images.
+SUMMARY: Final = "build an image from a local source"
+DESCRIPTION: Final = """Build an enclave image.
 
   cloister image build SOURCE -o hello.eif
-  cloister image describe hello.eif
 
 SOURCE is a directory, a tar, an OCI layout or a docker-archive; what lies at the path is recognised, or say
 it with
 dir:, tar:, oci:PATH[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].
 A directory with an enclave.toml is assembled from pinned packages first, see examples/secret."""
 
-MAX_METADATA = 4096
+MAX_METADATA: Final = 4096
 """Bytes of a metadata file, as nitro-cli has it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-verbs and their options."""
-    verbs = parser.add_subparsers(dest="image_verb", metavar="VERB", required=True)
-    build = verbs.add_parser("build", help="build an image from a local source", allow_abbrev=False)
-    build.add_argument("source", metavar="SOURCE", help="directory, tar, OCI layout or docker-archive")
-    build.add_argument(
+    """Declare the options."""
+    parser.add_argument("source", metavar="SOURCE", help="directory, tar, OCI layout or docker-archive")
+    parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="where the image goes"
     )
-    which = build.add_mutually_exclusive_group()
+    which = parser.add_mutually_exclusive_group()
     which.add_argument("--kit", metavar="DIGEST", help="guest kit to use; default: the one in use")
     which.add_argument(
         "--arch",
@@ -60,27 +56,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="use the kit of this architecture; default: this host's",
     )
-    build.add_argument(
+    parser.add_argument(
         "--cmd", metavar="COMMAND", help="what to run: shell words or a JSON array; replaces the image's CMD"
     )
-    build.add_argument("--env", metavar="K=V", action="append", default=[], help="set a variable; repeatable")
-    build.add_argument("--name", metavar="N", default="", help="image name in the metadata")
-    build.add_argument("--version", metavar="V", default="", help="image version in the metadata")
-    build.add_argument("--metadata", metavar="FILE", type=Path, help="JSON to carry in the metadata")
-    add_signing_arguments(build)
-    build.add_argument(
+    parser.add_argument(
+        "--env", metavar="K=V", action="append", default=[], help="set a variable; repeatable"
+    )
+    parser.add_argument("--name", metavar="N", default="", help="image name in the metadata")
+    parser.add_argument("--version", metavar="V", default="", help="image version in the metadata")
+    parser.add_argument("--metadata", metavar="FILE", type=Path, help="JSON to carry in the metadata")
+    add_signing_arguments(parser)
+    parser.add_argument(
         "--compat",
         choices=["aws"],
         help="aws: CMD wins over ENTRYPOINT, WORKDIR and USER are ignored, as AWS's build-enclave does",
     )
-    build.add_argument("--offline", action="store_true", help="for enclave.toml: use what is cached, or fail")
-    build.add_argument(
+    parser.add_argument(
+        "--offline", action="store_true", help="for enclave.toml: use what is cached, or fail"
+    )
+    parser.add_argument(
         "--update-lock", action="store_true", help="for enclave.toml: pin today's versions, then build"
     )
-    build.add_argument("--json", action="store_true", help="print JSON")
-    show = verbs.add_parser("describe", help="say what an image holds and measures", allow_abbrev=False)
-    show.add_argument("file", metavar="FILE", type=Path)
-    show.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_signing_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +88,7 @@ def add_signing_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one sub-verb and return the exit code."""
-    return _build(args) if args.image_verb == "build" else _describe(args)
-
-
-def _build(args: argparse.Namespace) -> int:
+    """Build the image and print its measurements."""
     usage_error: Callable[[str], None] = args.usage_error
     if (args.signing_certificate is None) != (args.private_key is None):
         usage_error("--signing-certificate and --private-key need each other")
@@ -123,7 +116,7 @@ def _build(args: argparse.Namespace) -> int:
         print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
     else:
         print(f"{args.output}  {args.output.stat().st_size:,} bytes")
-        _print_registers(measurements)
+        print_registers(measurements)
     return 0
 
 
@@ -153,49 +146,6 @@ def _assembled(
                 name=recipe.name or directory.resolve().name,
             ),
         )
-
-
-def _describe(args: argparse.Namespace) -> int:
-    image = map_image(args.file)
-    measurements = measure(image)
-    shown = describe(image, measurements)
-    if args.json:
-        shown["Architecture"] = image.architecture
-        shown["Size"] = image.size
-        shown["Sections"] = [
-            {"Type": section.kind.name.lower(), "Size": len(section.payload)} for section in image.sections
-        ]
-        shown["KitDigest"] = image.metadata and image.metadata.kit_digest
-        print(json.dumps(shown, indent=2))
-        return 0
-    print(f"{args.file}  {image.size:,} bytes, {image.architecture}")
-    for section in image.sections:
-        print(f"  {section.kind.name.lower():<10}{len(section.payload):>14,} bytes")
-    _print_registers(measurements)
-    _line("Command line", image.cmdline)
-    if image.metadata is not None:
-        build = image.metadata.build
-        _line("Name", f"{image.metadata.image_name}, version {image.metadata.image_version}")
-        _line("Built", f"{build.build_time} by {build.build_tool} {build.build_tool_version}")
-        _line("Kernel", f"{build.operating_system} {build.kernel_version}")
-        _line("Guest kit", image.metadata.kit_digest or "unknown")
-    if image.signature is None:
-        _line("Signature", "none")
-    else:
-        verdict = "good" if shown["SignatureCheck"] else "made for another image"
-        _line("Signature", f"{verdict}, by {image.signature.certificate.subject.rfc4514_string()}")
-    return 0
-
-
-def _line(label: str, text: str) -> None:
-    """Print one line; the text is an image's own, so what could drive a terminal is spelled out."""
-    plain = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    print(f"{label:<14}{plain}")
-
-
-def _print_registers(measurements: Measurements) -> None:
-    for index, value in measurements.registers().items():
-        print(f"PCR{index}  {value.hex()}")
 
 
 def _kit(prefix: str | None, architecture: str) -> Kit:
