@@ -139,6 +139,36 @@ def test_overrides_replace_cmd_and_variables(tmp_path: Path, kit: Kit) -> None:
     assert found["env"] == b"PATH=/usr/bin\nLANG=C\nA=b=c\n"
 
 
+@pytest.mark.parametrize(
+    ("recipe", "command"),
+    [
+        (Recipe(), ["/bin/entry", "--flag", "value"]),
+        (Recipe(entrypoint=["new", "-x"]), ["new", "-x"]),
+        (Recipe(entrypoint=["new"], cmd=["arg"]), ["new", "arg"]),
+        (Recipe(entrypoint=[], cmd=["arg"]), ["arg"]),
+        (Recipe(cmd=[]), ["/bin/entry"]),
+        (Recipe(like_aws=True), ["--flag", "value"]),
+        (Recipe(entrypoint=["new"], like_aws=True), ["new"]),
+        (Recipe(entrypoint=["new"], cmd=["arg"], like_aws=True), ["arg"]),
+    ],
+)
+def test_entrypoint_and_cmd_combine(recipe: Recipe, command: list[str], tmp_path: Path, kit: Kit) -> None:
+    """ENTRYPOINT comes before CMD, another ENTRYPOINT drops the image's CMD; AWS takes one of them."""
+    layout = write_oci_layout(tmp_path / "oci", sample_layers())
+    build_image(layout, tmp_path / "x.eif", kit=kit, recipe=recipe)
+    assert members(map_image(tmp_path / "x.eif"))["cmd"].decode().splitlines() == command
+
+
+def test_workdir_and_user_are_replaced(tmp_path: Path, kit: Kit) -> None:
+    """A given WORKDIR is freed of detours and made where it is missing; a given USER wins."""
+    layers = [tar_of([member("lnk", tarfile.SYMTYPE, linkname="/real")])]
+    source = write_docker_archive(tmp_path / "x.tar", layers, config=image_config(layers))
+    build_image(source, tmp_path / "x.eif", kit=kit, recipe=Recipe(workdir="/lnk/../at/it", user="7"))
+    found = members(map_image(tmp_path / "x.eif"))
+    assert (found["workdir"], found["user"]) == (b"/at/it\n", b"7\n")
+    assert found["rootfs/at/it/"] == b""
+
+
 def test_metadata_says_where_the_image_comes_from(tmp_path: Path, kit: Kit) -> None:
     """Name, version and time are the image's own unless given; the kit is named by digest."""
     layout = write_oci_layout(tmp_path / "oci", sample_layers())
