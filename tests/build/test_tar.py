@@ -1,6 +1,7 @@
 """The tar index: the formats layers come in, and archives made to hurt."""
 
 import os
+import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
@@ -92,7 +93,40 @@ def test_index_round_trip(files: list[tuple[str, bytes]]) -> None:
     assert found == named
 
 
+def sparse_pax(body: bytes = b"", **records: str) -> bytes:
+    """Return an archive of one member that pax calls sparse."""
+    headers = {f"GNU.sparse.{key}": value for key, value in records.items()}
+    return tar_of([member("f", body=body, pax_headers=headers)])
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 4, 5, 30, 100])
+@pytest.mark.parametrize(
+    "layout", ["gnu", "posix --sparse-version=0.0", "posix --sparse-version=0.1", "posix"]
+)
+def test_sparse_files_are_what_gnu_tar_packed(layout: str, pieces: int, tmp_path: Path) -> None:
+    """A sparse member of every version comes back whole, in however many pieces, and so does the next."""
+    with (tmp_path / "holes").open("wb") as file:
+        for number in range(pieces):
+            file.seek(number << 14)
+            file.write(bytes([number + 1]) * 4096)
+        file.truncate(2 << 20)
+    body = (tmp_path / "holes").read_bytes()
+    (tmp_path / "next").write_bytes(b"next")
+    words = ["tar", "--sparse", "--hole-detection=raw", *f"--format={layout}".split(), "-cf", "x.tar"]
+    subprocess.run([*words, "holes", "next"], cwd=tmp_path, check=True)
+    data = (tmp_path / "x.tar").read_bytes()
+    assert len(data) < 1 << 19  # the holes are not in it
+    with (tmp_path / "x.tar").open("rb") as file:
+        entries = list(read_tar(Region(file, 0, len(data), "archive.tar")))
+        assert [entry.name for entry in entries] == [b"holes", b"next"]
+        assert [entry.content.size for entry in entries] == [len(body), 4]
+        assert [b"".join(entry.content.chunks()) for entry in entries] == [body, b"next"]
+
+
 PLAIN = tar_of([member("file", body=b"body")], tarfile.USTAR_FORMAT)
+OLD_SPARSE = reheaded(
+    reheaded(PLAIN, 156, b"S"), 386, b"00000000000\0" + b"00000000004\0" + bytes(73) + b"00000000010\0"
+)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +142,21 @@ PLAIN = tar_of([member("file", body=b"body")], tarfile.USTAR_FORMAT)
         (reheaded(PLAIN, 124, b"0000000_004\0"), "is not a number"),
         (reheaded(PLAIN, 108, b"\x80" + b"\1" * 7), "owner or device number"),
         (reheaded(PLAIN, 156, b"Z"), "unknown type"),
-        (reheaded(PLAIN, 156, b"S"), "sparse"),
+        (reheaded(PLAIN, 156, b"S"), "map does not fit"),
+        (reheaded(OLD_SPARSE, 386, b"00000000011\0" + b"00000000004\0"), "map does not fit"),
+        (reheaded(OLD_SPARSE, 386, b"77777777777\0" + b"00000000004\0"), "map does not fit"),
+        (reheaded(OLD_SPARSE, 482, b"\1")[:900], "endless map"),
+        (reheaded(OLD_SPARSE, 483, b"\xff" * 12), "negative number"),
         (reheaded(PLAIN, 156, b"x"), "malformed pax header"),
-        (tar_of([member("f", pax_headers={"GNU.sparse.major": "1"})]), "sparse"),
+        (sparse_pax(major="1"), "version other than"),
+        (sparse_pax(major="1", minor="0", realsize="9"), "cut short"),
+        (sparse_pax(b"9" * 600, major="1", minor="0", realsize="9"), "cut short"),
+        (sparse_pax(b"x\n".ljust(512), major="1", minor="0", realsize="9"), "number is"),
+        (sparse_pax(b"1\n0\n600\n".ljust(512, b"\0"), major="1", minor="0", realsize="9"), "does not fit"),
+        (sparse_pax(map="0,1,2", size="9"), "3 numbers"),
+        (sparse_pax(b"abcd", map="4,2,0,2", size="9"), "does not fit"),
+        (sparse_pax(b"abcd", map="0,4", size="3"), "does not fit"),
+        (sparse_pax(b"abcd", offset="0", size="9"), "map is malformed"),
         (tar_of([member("f", pax_headers={"uid": "9" * 30})]), "number is"),
         (tar_of([member("f", pax_headers={"mtime": "now"})]), "time is"),
         (tar_of([member("f", pax_headers={"comment": "c" * (1 << 20)})]), "expected at most 1048576"),

@@ -86,6 +86,7 @@ class Tree:
         self._where = where
         self._limits = limits
         self._entries = 0
+        self._size = 0
         self._steps = 0
 
     def put(self, parts: tuple[bytes, ...], node: Node) -> None:
@@ -94,6 +95,12 @@ class Tree:
             if node.kind is not Kind.DIRECTORY:
                 raise BuildError(f"{self._where} replaces the root directory by something else.")
             return  # the root's own owner and mode are fixed: decision 0022
+        self._size += node.content.size  # sparse files are larger than their archive
+        if self._size > self._limits.size:
+            raise BuildError(f"{self._where} holds more than {self._limits.size} bytes; it is refused.")
+        self._place(parts, node)
+
+    def _place(self, parts: tuple[bytes, ...], node: Node) -> None:
         self._count()
         parent = self.make_directory(parts[:-1])
         old = parent.children.get(parts[-1])
@@ -111,7 +118,7 @@ class Tree:
                 "which is not a file in it."
             )
         if parts != target:
-            self.put(parts, node)
+            self._place(parts, node)
         return node
 
     def remove(self, parts: tuple[bytes, ...]) -> None:
