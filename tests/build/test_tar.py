@@ -4,6 +4,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,30 @@ def test_names_stay_bytes(tmp_path: Path) -> None:
     """A name that is not UTF-8 is kept as it is."""
     block = reheaded(tar_of([member("name")])[:512], 0, b"n\xff\xfe\0")
     assert index(block, tmp_path)[0].name == b"n\xff\xfe"
+
+
+@pytest.mark.parametrize("layout", ["gnu", "posix", "ustar"])
+def test_gnu_tars_archives_are_what_it_packed(layout: str, tmp_path: Path) -> None:
+    """Names that are no text, long ones, hard links and extended attributes, as GNU tar writes them."""
+    names = [b"\xff\xfe", b"\xc3\xa9" * 40, b"d" * 90]
+    names += [] if layout == "ustar" else [b"d" * 90 + b"/" + b"\xff" * 200]
+    (tmp_path / os.fsdecode(names[2])).mkdir()
+    for name in (*names[:2], *names[3:]):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(name)
+    (tmp_path / "hard").hardlink_to(tmp_path / os.fsdecode(names[0]))
+    with suppress(OSError):  # where the file system has them
+        os.setxattr(tmp_path / os.fsdecode(names[1]), "user.note", b"lost")
+    words = ["tar", "--xattrs"] if layout == "posix" else ["tar"]
+    words += ["--no-recursion", f"--format={layout}", "--mtime=@77", "-cf", "x.tar", "--"]
+    subprocess.run([*map(os.fsencode, words), *names, b"hard"], cwd=tmp_path, check=True)
+    data = (tmp_path / "x.tar").read_bytes()
+    with (tmp_path / "x.tar").open("rb") as file:
+        entries = list(read_tar(Region(file, 0, len(data), "archive.tar")))
+        bodies = [b"".join(entry.content.chunks()) for entry in entries]
+    assert [entry.name.rstrip(b"/") for entry in entries] == [*names, b"hard"]
+    assert (entries[-1].kind, entries[-1].link) == (Member.HARDLINK, names[0])
+    assert {entry.mtime for entry in entries} == {77}
+    assert bodies == [b"" if entry.kind is not Member.FILE else entry.name for entry in entries]
 
 
 @given(st.lists(st.tuples(st.text("ab/é", max_size=150), st.binary(max_size=700)), max_size=5))
