@@ -49,9 +49,10 @@ class CpioEntry:
         size = self.content.size
         if size > _MAX_FILE:
             raise BuildError(f"{self.name[:100]!r} does not fit a ramdisk, which holds files below 4 GiB.")
-        if len(self.name) > MAX_PATH:
+        if len(self.name) > MAX_PATH or (self.kind is Kind.SYMLINK and size > MAX_PATH):
             raise BuildError(
-                f"{self.name[:100]!r}... does not fit a ramdisk: its path is longer than {MAX_PATH} bytes."
+                f"{self.name[:100]!r}... does not fit a ramdisk: its path is longer than {MAX_PATH} bytes, "
+                "or the path that it links to."
             )
         links = 2 if self.kind is Kind.DIRECTORY else 1
         fields = (inode, self.kind | self.mode, self.uid, self.gid, links, self.mtime, size)
