@@ -77,6 +77,5 @@ def test_what_the_kernel_would_skip_is_refused() -> None:
         archived(CpioEntry(b"d" * 4096, Kind.FILE, 0))
     with pytest.raises(BuildError, match="path that it links to"):
         archived(CpioEntry(b"l", Kind.SYMLINK, 0o777, Literal(b"t" * 4096)))
-    large = CpioArchive([CpioEntry(b"f", Kind.FILE, 0, HostFile(b"/nowhere", 1 << 32))])
     with pytest.raises(BuildError, match="files below 4 GiB"):
-        list(large.chunks())
+        CpioArchive([CpioEntry(b"f", Kind.FILE, 0, HostFile(b"/nowhere", 1 << 32))])

@@ -44,18 +44,20 @@ class CpioEntry:
         """Bytes in the archive, with header and padding."""
         return _aligned(_HEADER_SIZE + len(self.name) + 1) + _aligned(self.content.size)
 
-    def head(self, inode: int) -> bytes:
-        """Return the header and the name, padded; raises BuildError for what the format cannot say."""
-        size = self.content.size
-        if size > _MAX_FILE:
+    def check(self) -> None:
+        """Raise BuildError for what the format cannot say, or the kernel would skip without a word."""
+        if self.content.size > _MAX_FILE:
             raise BuildError(f"{self.name[:100]!r} does not fit a ramdisk, which holds files below 4 GiB.")
-        if len(self.name) > MAX_PATH or (self.kind is Kind.SYMLINK and size > MAX_PATH):
+        if len(self.name) > MAX_PATH or (self.kind is Kind.SYMLINK and self.content.size > MAX_PATH):
             raise BuildError(
                 f"{self.name[:100]!r}... does not fit a ramdisk: its path is longer than {MAX_PATH} bytes, "
                 "or the path that it links to."
             )
+
+    def head(self, inode: int) -> bytes:
+        """Return the header and the name, padded."""
         links = 2 if self.kind is Kind.DIRECTORY else 1
-        fields = (inode, self.kind | self.mode, self.uid, self.gid, links, self.mtime, size)
+        fields = (inode, self.kind | self.mode, self.uid, self.gid, links, self.mtime, self.content.size)
         devices = (*_DEVICE, self.major, self.minor)
         return _head(self.name, (*fields, *devices))
 
@@ -68,10 +70,12 @@ def _head(name: bytes, fields: Iterable[int]) -> bytes:
 
 
 class CpioArchive:
-    """Entries in the order given, and the bytes they make."""
+    """Entries in the order given, and the bytes they make; raises BuildError for one that does not fit."""
 
     def __init__(self, entries: Iterable[CpioEntry]) -> None:
         self._entries = tuple(entries)
+        for entry in self._entries:
+            entry.check()
         self._used = sum(entry.size for entry in self._entries) + len(self._trailer())
 
     @property
@@ -80,7 +84,7 @@ class CpioArchive:
         return -(-self._used // _ALIGNMENT) * _ALIGNMENT
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the archive; raises BuildError when a file cannot be read any more or does not fit."""
+        """Yield the archive; raises BuildError when a file cannot be read any more."""
         for inode, entry in enumerate(self._entries, _FIRST_INODE):
             yield entry.head(inode)
             yield from entry.content.chunks()
