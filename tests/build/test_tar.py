@@ -182,6 +182,8 @@ OLD_SPARSE = reheaded(
         (sparse_pax(b"abcd", map="4,2,0,2", size="9"), "does not fit"),
         (sparse_pax(b"abcd", map="0,4", size="3"), "does not fit"),
         (sparse_pax(b"abcd", offset="0", size="9"), "map is malformed"),
+        (tar_of([member("f", tarfile.FIFOTYPE, pax_headers={"GNU.sparse.map": "", "GNU.sparse.size": "9"})]),
+         "no file"),
         (tar_of([member("f", pax_headers={"uid": "9" * 30})]), "number is"),
         (tar_of([member("f", pax_headers={"mtime": "now"})]), "time is"),
         (tar_of([member("f", pax_headers={"comment": "c" * (1 << 20)})]), "expected at most 1048576"),

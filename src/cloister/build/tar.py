@@ -178,6 +178,8 @@ def _entry(header: _Header, content: Region | SparseContent, where: str) -> TarE
         kind = Member(flag)
     except ValueError:
         raise BuildError(f"{where} holds a member of the unknown type {flag!r}.") from None
+    if kind is not Member.FILE and isinstance(content, SparseContent):
+        raise BuildError(f"{where} holds a sparse member that is no file.")
     if max(header.uid, header.gid, header.major, header.minor) > MAX_NUMBER:
         raise BuildError(f"{where} holds an owner or device number above {MAX_NUMBER}.")
     return TarEntry(
