@@ -1,5 +1,6 @@
 """The ramdisk writer against a reader of its own and against GNU cpio."""
 
+import os
 import shutil
 import subprocess
 
@@ -59,11 +60,13 @@ def test_gnu_cpio_reads_it() -> None:
         CpioEntry(b"l", Kind.SYMLINK, 0o777, Literal(b"a")),
         CpioEntry(b"tty", Kind.CHARACTER, 0o600, major=5, minor=1),
     )
-    listing = subprocess.run(["cpio", "-tvn"], input=data, capture_output=True, check=True, env={"TZ": "UTC"})
+    listing = subprocess.run(
+        ["cpio", "-tvn"], input=data, capture_output=True, check=True, env=os.environ | {"TZ": "UTC"}
+    )
     lines = [line.split() for line in listing.stdout.decode().splitlines()]
     assert [(line[0], *line[2:5], line[-1]) for line in lines] == [
         ("-rwxr-xr-x", "0", "0", "2", "a"),
-        ("drwxr-xr-x", "0", "0", "0", "d"),
+        ("drwxr-xr-x", "0", "0", "0", "d/"),
         ("-rw-------", "7", "8", "5", "d/e"),
         ("lrwxrwxrwx", "0", "0", "1", "a"),
         ("crw-------", "0", "0", "5,", "tty"),
