@@ -1,10 +1,13 @@
 """Merging layers: whiteouts, links and replacements as OCI has them, and attempts to get out."""
 
 import gzip
+import os
+import sys
 import tarfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,11 @@ from cloister.build.content import BuildError, Region, open_region
 from cloister.build.layers import apply_layer, unpack_archive
 from cloister.build.tree import Kind, Limits, Tree, walk_tree
 from simulators.image_sources import member, tar_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Members = Sequence[tuple[tarfile.TarInfo, bytes]]
 
@@ -38,8 +46,8 @@ def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
     return member(name, tarfile.SYMTYPE, linkname=target)
 
 
-def hard(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
-    return member(name, tarfile.LNKTYPE, linkname=target)
+def hard(name: str, target: str, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, tarfile.LNKTYPE, linkname=target, **fields)
 
 
 def folder(name: str, mode: int = 0o755) -> tuple[tarfile.TarInfo, bytes]:
@@ -66,6 +74,19 @@ def test_hard_links_share_and_outlive_their_first_name(tmp_path: Path) -> None:
     lower = [member("a", body=b"shared"), hard("b", "./a")]
     assert merged(tmp_path, lower, [hard("c", "b"), member(".wh.a")]) == {"b": "shared", "c": "shared"}
     assert merged(tmp_path, lower, [hard("c", "/b")]) == {"a": "shared", "b": "shared", "c": "shared"}
+
+
+def test_a_hard_links_header_is_the_files(tmp_path: Path) -> None:
+    """Mode, owner and time of a hard link's header become the file's, as Docker and containerd unpack it."""
+    (tmp_path / "l.tar").write_bytes(
+        tar_of([member("a", mode=0o600), hard("b", "a", mode=0o755, mtime=9, uid=4)])
+    )
+    tree = Tree("the image", Limits())
+    file, region = open_region(tmp_path / "l.tar")
+    with file:
+        apply_layer(tree, region, Limits())
+    node = tree.root.children[b"a"]
+    assert (node.mode, node.mtime, node.uid) == (0o755, 9, 4)
 
 
 def test_links_are_followed_inside_the_tree(tmp_path: Path) -> None:
@@ -123,6 +144,15 @@ def test_too_many_entries_are_refused(tmp_path: Path) -> None:
         merged(tmp_path, [member("a/b/c")], [member("a/b/c")] * 3, limits=few)
 
 
+def test_sparse_bombs_are_refused(tmp_path: Path) -> None:
+    """Files of holes count as long as they are, over all layers; another name for one costs nothing."""
+    holes = member("a", pax_headers={"GNU.sparse.map": "", "GNU.sparse.size": str(1 << 20)})
+    few = Limits(size=1 << 20)
+    assert merged(tmp_path, [holes, hard("b", "a"), hard("c", "a")], limits=few)
+    with pytest.raises(BuildError, match="more than 1048576 bytes"):
+        merged(tmp_path, [holes], [(holes[0].replace(name="b"), b"")], limits=few)
+
+
 def test_winding_links_are_refused(tmp_path: Path) -> None:
     """Links that make every name a journey through thousands of others are refused before they cost time."""
     winding = [folder("d"), *[link(f"l{number}", "d/../" * 800 + f"l{number + 1}") for number in range(30)]]
@@ -158,6 +188,24 @@ def test_gzip_members_are_one_layer(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["layer"]
 
 
+def packed_zstd(data: bytes, window: int | None = None) -> bytes:
+    """Pack in one frame, whose reader needs so large a window."""
+    level = zstd.CompressionParameter.compression_level
+    options: dict[int, int] = {level: 1}
+    if window is not None:
+        options |= {zstd.CompressionParameter.window_log: window}
+    packer = zstd.ZstdCompressor(options=options)
+    return packer.compress(data) + packer.flush()
+
+
+def test_zstd_frames_are_one_layer(tmp_path: Path) -> None:
+    """Several frames, and frames to be skipped as zstd:chunked has them, unpack to one layer."""
+    skipped = b"\x50\x2a\x4d\x18\4\0\0\0skip"
+    data = packed_zstd(b"first") + skipped + packed_zstd(b"second") + skipped
+    assert unpacked(data, tmp_path, Limits()) == b"firstsecond"
+    assert [path.name for path in tmp_path.iterdir()] == ["layer"]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -166,7 +214,12 @@ def test_gzip_members_are_one_layer(tmp_path: Path) -> None:
         (gzip.compress(b"x" * 1000)[:-9], "not valid gzip"),
         (gzip.compress(b"x") + b"trailing", "not valid gzip"),
         (b"\x1f\x8b" + bytes(20), "not valid gzip"),
-        (b"\x28\xb5\x2f\xfd" + bytes(20), "zstd"),
+        (packed_zstd(bytes(1 << 22)), "unpacks to more than 1048576 bytes"),
+        (packed_zstd(os.urandom(1000))[:-9], "not valid zstd"),
+        (packed_zstd(b"x") + b"trailing", "not valid zstd"),
+        (packed_zstd(b"x" * 100, window=28), "not valid zstd"),
+        (b"\x28\xb5\x2f\xfd" + bytes(20), "not valid zstd"),
+        (b"\xfd7zXZ\0" + bytes(20), "compressed with xz"),
     ],
 )
 def test_bombs_and_damage_are_refused(data: bytes, message: str, tmp_path: Path) -> None:

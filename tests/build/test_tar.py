@@ -1,8 +1,10 @@
 """The tar index: the formats layers come in, and archives made to hurt."""
 
 import os
+import subprocess
 import tarfile
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,10 +63,46 @@ def test_long_names_and_large_numbers(tmp_path: Path) -> None:
         assert (entry.name, entry.link, entry.uid) == (name.encode(), target.encode(), 3_000_000_000)
 
 
+@pytest.mark.parametrize(
+    ("mtime", "expected"),
+    [("5", 5), ("5.999", 5), (".5", 0), ("-1.5", 0), ("4294967295", 0xFFFFFFFF), ("4294967296", 0)],
+)
+def test_times_are_seconds_that_a_ramdisk_holds(mtime: str, expected: int, tmp_path: Path) -> None:
+    """Fractions are cut off; a time before 1970 or after 2106 is 1970, as Docker has it."""
+    data = tar_of([member("f", pax_headers={"mtime": mtime})])
+    assert index(data, tmp_path)[0].mtime == expected
+    plain = tar_of([member("f", mtime=float(mtime))], tarfile.GNU_FORMAT)
+    assert index(plain, tmp_path)[0].mtime == expected
+
+
 def test_names_stay_bytes(tmp_path: Path) -> None:
     """A name that is not UTF-8 is kept as it is."""
     block = reheaded(tar_of([member("name")])[:512], 0, b"n\xff\xfe\0")
     assert index(block, tmp_path)[0].name == b"n\xff\xfe"
+
+
+@pytest.mark.parametrize("layout", ["gnu", "posix", "ustar"])
+def test_gnu_tars_archives_are_what_it_packed(layout: str, tmp_path: Path) -> None:
+    """Names that are no text, long ones, hard links and extended attributes, as GNU tar writes them."""
+    names = [b"\xff\xfe", b"\xc3\xa9" * 40, b"d" * 90]
+    names += [] if layout == "ustar" else [b"d" * 90 + b"/" + b"\xff" * 200]
+    (tmp_path / os.fsdecode(names[2])).mkdir()
+    for name in (*names[:2], *names[3:]):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(name)
+    (tmp_path / "hard").hardlink_to(tmp_path / os.fsdecode(names[0]))
+    with suppress(OSError):  # where the file system has them
+        os.setxattr(tmp_path / os.fsdecode(names[1]), "user.note", b"lost")
+    words = ["tar", "--xattrs"] if layout == "posix" else ["tar"]
+    words += ["--no-recursion", f"--format={layout}", "--mtime=@77", "-cf", "x.tar", "--"]
+    subprocess.run([*map(os.fsencode, words), *names, b"hard"], cwd=tmp_path, check=True)
+    data = (tmp_path / "x.tar").read_bytes()
+    with (tmp_path / "x.tar").open("rb") as file:
+        entries = list(read_tar(Region(file, 0, len(data), "archive.tar")))
+        bodies = [b"".join(entry.content.chunks()) for entry in entries]
+    assert [entry.name.rstrip(b"/") for entry in entries] == [*names, b"hard"]
+    assert (entries[-1].kind, entries[-1].link) == (Member.HARDLINK, names[0])
+    assert {entry.mtime for entry in entries} == {77}
+    assert bodies == [b"" if entry.kind is not Member.FILE else entry.name for entry in entries]
 
 
 @given(st.lists(st.tuples(st.text("ab/é", max_size=150), st.binary(max_size=700)), max_size=5))
@@ -80,7 +118,40 @@ def test_index_round_trip(files: list[tuple[str, bytes]]) -> None:
     assert found == named
 
 
+def sparse_pax(body: bytes = b"", **records: str) -> bytes:
+    """Return an archive of one member that pax calls sparse."""
+    headers = {f"GNU.sparse.{key}": value for key, value in records.items()}
+    return tar_of([member("f", body=body, pax_headers=headers)])
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 4, 5, 30, 100])
+@pytest.mark.parametrize(
+    "layout", ["gnu", "posix --sparse-version=0.0", "posix --sparse-version=0.1", "posix"]
+)
+def test_sparse_files_are_what_gnu_tar_packed(layout: str, pieces: int, tmp_path: Path) -> None:
+    """A sparse member of every version comes back whole, in however many pieces, and so does the next."""
+    with (tmp_path / "holes").open("wb") as file:
+        for number in range(pieces):
+            file.seek(number << 14)
+            file.write(bytes([number + 1]) * 4096)
+        file.truncate(2 << 20)
+    body = (tmp_path / "holes").read_bytes()
+    (tmp_path / "next").write_bytes(b"next")
+    words = ["tar", "--sparse", "--hole-detection=raw", *f"--format={layout}".split(), "-cf", "x.tar"]
+    subprocess.run([*words, "holes", "next"], cwd=tmp_path, check=True)
+    data = (tmp_path / "x.tar").read_bytes()
+    assert len(data) < 1 << 19  # the holes are not in it
+    with (tmp_path / "x.tar").open("rb") as file:
+        entries = list(read_tar(Region(file, 0, len(data), "archive.tar")))
+        assert [entry.name for entry in entries] == [b"holes", b"next"]
+        assert [entry.content.size for entry in entries] == [len(body), 4]
+        assert [b"".join(entry.content.chunks()) for entry in entries] == [body, b"next"]
+
+
 PLAIN = tar_of([member("file", body=b"body")], tarfile.USTAR_FORMAT)
+OLD_SPARSE = reheaded(
+    reheaded(PLAIN, 156, b"S"), 386, b"00000000000\0" + b"00000000004\0" + bytes(73) + b"00000000010\0"
+)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +167,25 @@ PLAIN = tar_of([member("file", body=b"body")], tarfile.USTAR_FORMAT)
         (reheaded(PLAIN, 124, b"0000000_004\0"), "is not a number"),
         (reheaded(PLAIN, 108, b"\x80" + b"\1" * 7), "owner or device number"),
         (reheaded(PLAIN, 156, b"Z"), "unknown type"),
-        (reheaded(PLAIN, 156, b"S"), "sparse"),
+        (reheaded(PLAIN, 156, b"S"), "map does not fit"),
+        (reheaded(OLD_SPARSE, 386, b"00000000011\0" + b"00000000004\0"), "map does not fit"),
+        (reheaded(OLD_SPARSE, 386, b"77777777777\0" + b"00000000004\0"), "map does not fit"),
+        (reheaded(OLD_SPARSE, 482, b"\1")[:900], "endless map"),
+        (reheaded(OLD_SPARSE, 483, b"\xff" * 12), "negative number"),
         (reheaded(PLAIN, 156, b"x"), "malformed pax header"),
-        (tar_of([member("f", pax_headers={"GNU.sparse.major": "1"})]), "sparse"),
+        (sparse_pax(major="1"), "version other than"),
+        (sparse_pax(major="1", minor="0", realsize="9"), "cut short"),
+        (sparse_pax(b"9" * 600, major="1", minor="0", realsize="9"), "cut short"),
+        (sparse_pax(b"x\n".ljust(512), major="1", minor="0", realsize="9"), "number is"),
+        (sparse_pax(b"1\n0\n600\n".ljust(512, b"\0"), major="1", minor="0", realsize="9"), "does not fit"),
+        (sparse_pax(map="0,1,2", size="9"), "3 numbers"),
+        (sparse_pax(b"abcd", map="4,2,0,2", size="9"), "does not fit"),
+        (sparse_pax(b"abcd", map="0,4", size="3"), "does not fit"),
+        (sparse_pax(b"abcd", offset="0", size="9"), "map is malformed"),
+        (tar_of([member("f", tarfile.FIFOTYPE, pax_headers={"GNU.sparse.map": "", "GNU.sparse.size": "9"})]),
+         "no file"),
         (tar_of([member("f", pax_headers={"uid": "9" * 30})]), "number is"),
+        (tar_of([member("f", pax_headers={"mtime": "now"})]), "time is"),
         (tar_of([member("f", pax_headers={"comment": "c" * (1 << 20)})]), "expected at most 1048576"),
         (tar_of([member("f", pax_headers={"comment": "c"})])[:1024], "after an extension header"),
     ],

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cloister.build import map_image
 from cloister.cli.main import main
 from cloister.cli.nitro import build_enclave, describe_eif, pcr, sign_eif
 from cloister.cli.nitro.errors import NitroCliError
 from cloister.cli.nitro.grammar import Command, UsageExit, parse
 from simulators.image_sources import make_kit, sample_layers, write_directory, write_oci_layout
+from simulators.ramdisks import ramdisk_entries
 from simulators.signing_keys import SigningFiles, write_signing_files
 
 Capture = pytest.CaptureFixture[str]
@@ -148,6 +150,28 @@ def described(capsys: Capture, path: str = "x.eif") -> dict[str, Any]:
     assert nitro(describe_eif, "--eif-path", path) == 0
     shown: dict[str, Any] = json.loads(capsys.readouterr().out)
     return shown
+
+
+def test_overrides_are_in_the_image(here: Path) -> None:
+    """ENTRYPOINT, CMD, WORKDIR and USER are what the options say; an empty ENTRYPOINT is none."""
+    write_oci_layout(here / "oci", sample_layers())
+    for options, command in [
+        (["--entrypoint", "/bin/sh -c", "--cmd", "echo"], b"/bin/sh\n-c\necho\n"),
+        (["--entrypoint", "", "--cmd", '["a b"]'], b"a b\n"),
+    ]:
+        words = ["image", "build", "oci", "-o", "x.eif", "--workdir", "/w", "--user", "7:8", *options]
+        assert main(words) == 0
+        ramdisk = bytes(map_image(here / "x.eif").ramdisks[1])
+        found = {entry.name: entry.body for entry in ramdisk_entries(ramdisk)}
+        assert (found[b"cmd"], found[b"workdir"], found[b"user"]) == (command, b"/w\n", b"7:8\n")
+
+
+def test_compat_aws_takes_no_workdir_or_user(here: Path, capsys: Capture) -> None:
+    """What AWS's images cannot say is wrong usage beside --compat aws, not ignored."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["image", "build", "x", "-o", "x.eif", "--compat", "aws", "--user", "app"])
+    assert stopped.value.code == 2
+    assert "--compat aws ignores WORKDIR and USER" in capsys.readouterr().err
 
 
 def test_build_enclave_speaks_as_aws_does(here: Path, capsys: Capture) -> None:

@@ -8,11 +8,11 @@ import io
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cloister.build.content import Literal
-from cloister.build.cpio import CpioArchive
-from cloister.build.tree import Kind, Node
+from cloister.build.cpio import CpioArchive, CpioEntry
+from cloister.build.tree import Kind
 from cloister.eif import BuildMetadata, ImageMetadata, SectionSource, SectionType, write_eif
 
 HERE = Path(__file__).parent
@@ -108,18 +108,18 @@ def compile_static(source: Path, output: Path, architecture: str = "x86_64") -> 
 
 
 def _archive(entries: Mapping[str, bytes | None]) -> bytes:
-    """Write a cpio archive; None is a directory. AWS's end with their last entry: no padding to a block."""
-    root = Node(Kind.DIRECTORY)
+    """Write a cpio archive; None is a directory. It ends with its last entry: not all pad to a block."""
+    names = dict[str, bytes | None]()
     for name, content in entries.items():
-        *parents, leaf = name.encode().split(b"/")
-        node = root
-        for parent in parents:
-            node = node.children.setdefault(parent, Node(Kind.DIRECTORY))
-        node.children[leaf] = (
-            Node(Kind.DIRECTORY) if content is None else Node(Kind.FILE, 0o755, content=Literal(content))
-        )
-    whole = b"".join(CpioArchive.of_tree(root).chunks())
-    return whole.rstrip(b"\0") + b"\0"
+        names |= {str(parent): None for parent in reversed(PurePosixPath(name).parents[:-1])}
+        names[name] = content
+    made = [
+        CpioEntry(name.encode(), Kind.DIRECTORY, 0o755)
+        if content is None
+        else CpioEntry(name.encode(), Kind.FILE, 0o755, Literal(content))
+        for name, content in names.items()
+    ]
+    return b"".join(CpioArchive(made).chunks()).rstrip(b"\0") + b"\0"
 
 
 def _extend(*parts: bytes) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cloister.build.content import Literal
 from cloister.build.cpio import CpioArchive, CpioEntry
+from cloister.build.tree import Kind
 from cloister.packages import PackageSource
 from cloister.places import Places
 
@@ -121,6 +122,8 @@ def _loading_order(modules: Mapping[str, bytes], wanted: tuple[str, ...]) -> Ite
 def _cpio(files: Mapping[str, bytes]) -> bytes:
     """Archive files, all of them programs as far as their mode tells, with the directories they need."""
     directories = sorted({str(parent) for name in files for parent in Path(name).parents} - {"."})
-    entries = [CpioEntry(name.encode(), 0, 0o040755, Literal(b"")) for name in directories]
-    entries += [CpioEntry(name.encode(), 0, 0o100755, Literal(content)) for name, content in files.items()]
+    entries = [CpioEntry(name.encode(), Kind.DIRECTORY, 0o755) for name in directories]
+    entries += [
+        CpioEntry(name.encode(), Kind.FILE, 0o755, Literal(content)) for name, content in files.items()
+    ]
     return b"".join(CpioArchive(entries).chunks())

@@ -1,4 +1,4 @@
-"""Other people's verifiers, fetched and built once a host: ``<cache>/peers/<digest of the recipe>/``.
+"""Other people's verifiers, and linuxkit, built once a host: ``<cache>/peers/<digest of the recipe>/``.
 
 The Go toolchain is the distribution's, unpacked beside its cache for as long as the build takes; the modules
 are pinned by go.sum. libfaketime, which sets the clock of a verifier that takes no time, is the host's own
@@ -26,7 +26,7 @@ GO_SUITES = ("trixie", "trixie-updates", "trixie-security")
 """The same Go on every host: what crypto/x509 accepts changes from one to the next."""
 GO_PACKAGE = re.compile(r"golang-1\.[0-9]+-(go|src)")
 SOURCES = Path(__file__).parent / "go"
-PROGRAMS = {"nitrite": (), "veracruz": ("-tags", "faketime")}
+PROGRAMS = {"nitrite": (), "veracruz": ("-tags", "faketime"), "linuxkit": ()}
 """Each program and what its build takes besides."""
 CLOCK = "libfaketime.so.1"
 BUILD_SECONDS = 540.0
@@ -90,7 +90,7 @@ def build_peers(places: Places, progress: Progress) -> Peers:
         environment = _environment(go, Path(scratch))
         version = _run([str(go), "env", "GOVERSION"], environment).strip()
         for number, (name, options) in enumerate(PROGRAMS.items()):
-            progress(0.4 + 0.3 * number, f"building {name}")
+            progress(0.4 + 0.2 * number, f"building {name}")
             words = [str(go), "build", "-mod=readonly", "-modcacherw", "-trimpath", "-buildvcs=false"]
             _run([*words, *options, "-o", str(done / name), f"./{name}"], environment)
         (done / "go-version").write_text(version)

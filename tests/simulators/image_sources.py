@@ -53,12 +53,12 @@ def sample_layers() -> list[bytes]:
         *[member(f"./{name}", tarfile.DIRTYPE, mode=mode) for name, mode in DIRECTORIES.items()],
     ]
     first[0] = member("./", tarfile.DIRTYPE)
-    first += [member(f"./{name}", body=body, mode=mode, mtime=99) for name, (mode, body) in FILES.items()]
+    first += [member(f"./{name}", body=body, mode=mode) for name, (mode, body) in FILES.items()]
     first += [member("./etc/old", body=b"gone"), member("./srv/junk/deep", body=b"gone too")]
     second = [
         member("etc/.wh.old"),
         member("srv/.wh.junk"),
-        member("bin/again", tarfile.LNKTYPE, linkname="bin/entry"),
+        member("bin/again", tarfile.LNKTYPE, linkname="bin/entry", mode=0o755),
     ]
     second += [member(name, tarfile.SYMTYPE, linkname=target) for name, target in LINKS.items()]
     return [tar_of(first), tar_of(second, tarfile.GNU_FORMAT)]

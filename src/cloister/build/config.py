@@ -7,6 +7,7 @@ it (nitro-tools 3).
 
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -64,13 +65,33 @@ class ImageConfig:
             document=document,
         )
 
-    def overridden(self, cmd: Sequence[str] | None, env: Sequence[str]) -> "ImageConfig":
-        """Return it with another CMD, and with variables replaced in place or appended."""
+    def overridden(
+        self,
+        *,
+        cmd: Sequence[str] | None = None,
+        env: Sequence[str] = (),
+        entrypoint: Sequence[str] | None = None,
+        workdir: str | None = None,
+        user: str | None = None,
+    ) -> "ImageConfig":
+        """Return it with what is given in place of the image's own, as container engines combine the two.
+
+        Another ENTRYPOINT does not get the image's CMD, which was written for the old one; variables are
+        replaced in place or appended. Raises BuildError.
+        """
         merged = {item.partition("=")[0]: item for item in (*self.env, *env)}
         for item in env:
             if not item.partition("=")[0] or "=" not in item:
                 raise BuildError(f"The variable {item!r} has no name and value; expected NAME=VALUE.")
-        return replace(self, cmd=self.cmd if cmd is None else tuple(cmd), env=tuple(merged.values()))
+        inherited = self.cmd if entrypoint is None else ()
+        return replace(
+            self,
+            entrypoint=self.entrypoint if entrypoint is None else tuple(entrypoint),
+            cmd=inherited if cmd is None else tuple(cmd),
+            env=tuple(merged.values()),
+            workdir=_directory(self.workdir if workdir is None else workdir),
+            user=self.user if user is None else user,
+        )
 
     def command(self, *, like_aws: bool) -> tuple[str, ...]:
         """Return what to run; raises BuildError when there is nothing."""
@@ -124,6 +145,13 @@ def _word(value: Any, what: str, key: str) -> str:
     if not isinstance(value, str | None):
         raise BuildError(f"{what} is malformed: {key} is not a string.")
     return value or ""
+
+
+def _directory(path: str) -> str:
+    """Return a working directory without detours, as Docker cleans it; raises BuildError."""
+    if path and not path.startswith("/"):
+        raise BuildError(f"The image's working directory is {path[:100]!r}; expected an absolute path.")
+    return posixpath.normpath("/" + path.lstrip("/")) if path else ""
 
 
 def _time(text: str, what: str) -> datetime | None:

@@ -1,7 +1,8 @@
 """The ramdisk format: a newc cpio archive whose size is known before its first byte is written.
 
-Format: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst, cpio(5) "New ASCII Format".
-Times are zero, inode numbers count from 1, order is given, so equal trees are equal bytes.
+Format: cpio(5) "New ASCII Format" and the kernel's driver-api/early-userspace/buffer-format.rst. Where they
+leave a choice, the choice is gocpio's, which linuxkit writes ramdisks with, so that PCR2 is the same one:
+docs/reference/ramdisk-layout.md.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,28 +10,32 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.build.content import BuildError, Content, Literal
-from cloister.build.tree import Kind, Node, walk_tree
+from cloister.build.tree import MAX_PATH, Kind
 
 _MAGIC: Final = b"070701"
 _HEADER_SIZE: Final = 110
 _MAX_FILE: Final = 0xFFFFFFFF
 """Bytes: the format's size field has eight hexadecimal digits."""
 _ALIGNMENT: Final = 512
-"""What ``cpio -o`` pads an archive to; the kernel needs 4, and skips zeros before the next ramdisk."""
+"""What the end is padded to; the kernel needs 4, and skips zeros before the next ramdisk."""
+_FIRST_INODE: Final = 721
+_DEVICE: Final = (3, 1)
+"""Major and minor number of the device that every file claims to be on."""
+_NOTHING: Final = Literal(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class CpioEntry:
-    """One name in the archive."""
+    """One name in the archive; a directory's may end with a slash."""
 
     name: bytes
-    inode: int
+    kind: Kind
     mode: int
-    """Type and permission bits, as in ``st_mode``."""
-    content: Content
+    """Permission bits, with set-user-id, set-group-id and sticky."""
+    content: Content = _NOTHING
     uid: int = 0
     gid: int = 0
-    links: int = 1
+    mtime: int = 0
     major: int = 0
     minor: int = 0
 
@@ -39,37 +44,39 @@ class CpioEntry:
         """Bytes in the archive, with header and padding."""
         return _aligned(_HEADER_SIZE + len(self.name) + 1) + _aligned(self.content.size)
 
-    def head(self) -> bytes:
-        """Return the header and the name, padded; the order of the fields is cpio(5)'s."""
-        size = self.content.size
-        if size > _MAX_FILE:
+    def check(self) -> None:
+        """Raise BuildError for what the format cannot say, or the kernel would skip without a word."""
+        if self.content.size > _MAX_FILE:
             raise BuildError(f"{self.name[:100]!r} does not fit a ramdisk, which holds files below 4 GiB.")
-        device = (0, 0, self.major, self.minor)
-        fields = (
-            self.inode,
-            self.mode,
-            self.uid,
-            self.gid,
-            self.links,
-            0,
-            size,
-            *device,
-            len(self.name) + 1,
-            0,
-        )
-        head = _MAGIC + b"".join(b"%08X" % value for value in fields) + self.name
-        return head.ljust(_aligned(len(head) + 1), b"\0")
+        if len(self.name) > MAX_PATH or (self.kind is Kind.SYMLINK and self.content.size > MAX_PATH):
+            raise BuildError(
+                f"{self.name[:100]!r}... does not fit a ramdisk: its path is longer than {MAX_PATH} bytes, "
+                "or the path that it links to."
+            )
+
+    def head(self, inode: int) -> bytes:
+        """Return the header and the name, padded."""
+        links = 2 if self.kind is Kind.DIRECTORY else 1
+        fields = (inode, self.kind | self.mode, self.uid, self.gid, links, self.mtime, self.content.size)
+        devices = (*_DEVICE, self.major, self.minor)
+        return _head(self.name, (*fields, *devices))
 
 
-_TRAILER: Final = CpioEntry(b"TRAILER!!!", inode=0, mode=0, content=Literal(b""))
+def _head(name: bytes, fields: Iterable[int]) -> bytes:
+    """Return a header in the order of cpio(5), with its name."""
+    numbers = b"".join(b"%08x" % value for value in (*fields, len(name) + 1, 0))
+    head = _MAGIC + numbers + name
+    return head.ljust(_aligned(len(head) + 1), b"\0")
 
 
 class CpioArchive:
-    """Entries, and the bytes they make."""
+    """Entries in the order given, and the bytes they make; raises BuildError for one that does not fit."""
 
     def __init__(self, entries: Iterable[CpioEntry]) -> None:
-        self._entries = (*entries, _TRAILER)
-        self._used = sum(entry.size for entry in self._entries)
+        self._entries = tuple(entries)
+        for entry in self._entries:
+            entry.check()
+        self._used = sum(entry.size for entry in self._entries) + len(self._trailer())
 
     @property
     def size(self) -> int:
@@ -77,40 +84,17 @@ class CpioArchive:
         return -(-self._used // _ALIGNMENT) * _ALIGNMENT
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the archive; raises BuildError when a file cannot be read any more or does not fit."""
-        for entry in self._entries:
-            yield entry.head()
+        """Yield the archive; raises BuildError when a file cannot be read any more."""
+        for inode, entry in enumerate(self._entries, _FIRST_INODE):
+            yield entry.head(inode)
             yield from entry.content.chunks()
             yield bytes(-entry.content.size % 4)
+        yield self._trailer()
         yield bytes(self.size - self._used)
 
-    @classmethod
-    def of_tree(cls, root: Node) -> "CpioArchive":
-        """Archive everything below a node; hard links carry their bytes once, under their last name."""
-        walked = list(walk_tree(root))
-        if _TRAILER.name in root.children:
-            raise BuildError("A ramdisk cannot hold TRAILER!!! at its root: that name ends the archive.")
-        links = dict[int, int]()
-        for _, node in walked:
-            links[id(node)] = links.get(id(node), 0) + 1
-        left, inodes, entries = dict(links), dict[int, int](), list[CpioEntry]()
-        for name, node in walked:
-            key = id(node)
-            left[key] -= 1
-            entries.append(
-                CpioEntry(
-                    name,
-                    inodes.setdefault(key, len(inodes) + 1),
-                    node.kind | node.mode,
-                    Literal(b"") if left[key] else node.content,
-                    node.uid,
-                    node.gid,
-                    2 if node.kind is Kind.DIRECTORY else links[key],
-                    node.major,
-                    node.minor,
-                )
-            )
-        return cls(entries)
+    def _trailer(self) -> bytes:
+        fields = (_FIRST_INODE + len(self._entries), 0, 0, 0, 1, 0, 0, *_DEVICE, 0, 0)
+        return _head(b"TRAILER!!!", fields)
 
 
 def _aligned(size: int) -> int:

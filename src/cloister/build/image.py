@@ -17,7 +17,7 @@ from cloister.build.output import atomic_output, check_output
 from cloister.build.ramdisk import boot_ramdisk, customer_ramdisk
 from cloister.build.signing import Signer, image_of
 from cloister.build.source import Source, SourceName, open_source
-from cloister.build.tree import Limits
+from cloister.build.tree import Limits, split_path
 from cloister.eif import BuildMetadata, EifWriter, ImageMetadata, SectionSource, SectionType
 from cloister.kit import Kit
 from cloister.measure import Measurements, measure
@@ -34,6 +34,12 @@ class Recipe:
     """Replaces the image's CMD; for a bare root file system, the whole command."""
     env: Sequence[str] = ()
     """``NAME=VALUE``, over the image's own."""
+    entrypoint: Sequence[str] | None = None
+    """Replaces the image's ENTRYPOINT and drops its CMD; empty takes the ENTRYPOINT away."""
+    workdir: str | None = None
+    """Replaces the image's WORKDIR."""
+    user: str | None = None
+    """Replaces the image's USER."""
     name: str = ""
     version: str = ""
     custom: Any = None
@@ -99,7 +105,15 @@ def _sections(
     source: Source, kit: Kit, recipe: Recipe, held: ExitStack, progress: Progress
 ) -> Iterator[SectionSource]:
     """Yield the sections in the order AWS's builder writes them."""
-    config = source.config.overridden(recipe.cmd, recipe.env)
+    config = source.config.overridden(
+        cmd=recipe.cmd,
+        env=recipe.env,
+        entrypoint=recipe.entrypoint,
+        workdir=recipe.workdir,
+        user=recipe.user,
+    )
+    # Docker makes a missing working directory in every container it creates, which build-enclave exports
+    source.tree.make_directory(split_path(config.workdir.encode(), "The image's working directory"))
     customer = customer_ramdisk(
         source.tree.root,
         config.command(like_aws=recipe.like_aws),

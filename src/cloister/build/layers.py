@@ -5,16 +5,15 @@ Whiteouts follow the OCI image specification 1.1, "layer.md": ``.wh.NAME`` hides
 their order.
 """
 
-import gzip
 import hashlib
 import tempfile
-import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Final
 
-from cloister.build.content import CHUNK, BuildError, Content, Literal, Region
+from cloister.build.compression import decompressed, is_compressed
+from cloister.build.content import BuildError, Content, Literal, Region
 from cloister.build.tar import Member, TarEntry, read_tar
 from cloister.build.tree import MAX_PATH, Kind, Limits, Node, Tree, split_path
 
@@ -23,7 +22,6 @@ Progress = Callable[[str, int, int], None]
 
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
-_FORMATS: Final = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 _KINDS: Final = {
     Member.FILE: Kind.FILE,
     Member.SYMLINK: Kind.SYMLINK,
@@ -34,40 +32,24 @@ _KINDS: Final = {
 }
 
 
-def is_gzip(archive: Region) -> bool:
-    """Whether the bytes are gzip's (RFC 1952)."""
-    return archive.read_at(0, 2) == b"\x1f\x8b"
-
-
 def unpack_archive(
     archive: Region, scratch: Path, limits: Limits, held: ExitStack, progress: Progress
 ) -> Region:
-    """Return the plain tar behind a region; a gzip one goes to an unnamed file that ``held`` closes."""
-    head = archive.read_at(0, 6)
-    for magic, name in _FORMATS.items():
-        if head.startswith(magic):
-            raise BuildError(
-                f"{archive.name} is compressed with {name}, which is not supported yet: use gzip or none."
-            )
-    if not is_gzip(archive):
+    """Return the plain tar behind a region; a compressed one goes to an unnamed file that ``held`` closes."""
+    if not is_compressed(archive):
         if archive.size > limits.size:
             raise BuildError(f"{archive.name} is {archive.size} bytes long; expected at most {limits.size}.")
         return archive
     file = held.enter_context(_scratch_file(scratch))
     size = 0
     try:
-        with gzip.GzipFile(fileobj=archive.stream()) as unpacked:
-            while chunk := unpacked.read(CHUNK):
-                size += len(chunk)
-                if size > limits.size:
-                    raise BuildError(
-                        f"{archive.name} unpacks to more than {limits.size} bytes; it is refused."
-                    )
-                file.write(chunk)
-                progress(f"unpacking {Path(archive.name).name}", size, 0)
+        for chunk in decompressed(archive):
+            size += len(chunk)
+            if size > limits.size:
+                raise BuildError(f"{archive.name} unpacks to more than {limits.size} bytes; it is refused.")
+            file.write(chunk)
+            progress(f"unpacking {Path(archive.name).name}", size, 0)
         file.flush()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BuildError(f"{archive.name} is not valid gzip: {error}.") from error
     except OSError as error:
         raise BuildError(f"{archive.name} cannot be unpacked in {scratch}: {error.strerror}.") from error
     return Region(file, 0, size, archive.name)
@@ -121,7 +103,11 @@ def apply_archive(tree: Tree, archive: Region) -> None:
 
 def _add(tree: Tree, parts: tuple[bytes, ...], entry: TarEntry, where: str) -> None:
     if entry.kind is Member.HARDLINK:
-        tree.link(parts, split_path(entry.link, where))
+        node = tree.link(parts, split_path(entry.link, where))
+        # as Docker and containerd unpack it, the link's own header wins, except over a symbolic link's time
+        fixed = node.kind is Kind.SYMLINK
+        mode, mtime = (node.mode, node.mtime) if fixed else (entry.mode, entry.mtime)
+        node.take_attributes(mode, entry.uid, entry.gid, mtime)
         return
     content: Content = entry.content
     if entry.kind is Member.SYMLINK:
@@ -131,4 +117,5 @@ def _add(tree: Tree, parts: tuple[bytes, ...], entry: TarEntry, where: str) -> N
     mode = 0o777 if entry.kind is Member.SYMLINK else entry.mode
     device = entry.kind in (Member.CHARACTER, Member.BLOCK)
     major, minor = (entry.major, entry.minor) if device else (0, 0)
-    tree.put(parts, Node(_KINDS[entry.kind], mode, entry.uid, entry.gid, content, major, minor))
+    node = Node(_KINDS[entry.kind], mode, entry.uid, entry.gid, content, major, minor, entry.mtime)
+    tree.put(parts, node)

@@ -1,6 +1,6 @@
 """The two ramdisks of an enclave image: the kit's, which boots, and the customer's, which holds the tree.
 
-Spec: nitro-tools 3 (AWS's layout) and 4 (who reads it). ``workdir`` and ``user`` beside ``cmd`` and ``env``
+Spec: nitro-tools 3 (AWS's layout) and 4 (who reads it). ``workdir`` and ``user`` after ``cmd`` and ``env``
 are ours; AWS's init does not look at them, and they are there only when an image asks for them.
 """
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from cloister.build.content import BuildError, Literal
-from cloister.build.cpio import CpioArchive
-from cloister.build.tree import Kind, Node
+from cloister.build.cpio import CpioArchive, CpioEntry
+from cloister.build.linuxkit import directory_entry, file_entry, rootfs_entries
+from cloister.build.tree import Node
 
-_MOUNT_POINTS: Final = (b"dev", b"run", b"sys", b"var", b"proc", b"tmp")
 MAX_TEXT: Final = 1 << 20
 """Bytes of ``cmd`` or ``env``, and ``MAX_LINES`` lines: what the kit's init reads."""
 MAX_LINES: Final = 4096
@@ -30,40 +30,31 @@ def boot_ramdisk(init: Path) -> CpioArchive:
         raise BuildError(
             f"The guest kit's init {init} is {len(program)} bytes long; expected 1 to {_MAX_INIT}."
         )
-    root = Node(Kind.DIRECTORY)
-    root.children[b"dev"] = Node(Kind.DIRECTORY)
-    root.children[b"init"] = Node(Kind.FILE, 0o755, content=Literal(program))
-    return CpioArchive.of_tree(root)
+    return CpioArchive([directory_entry(b"dev"), file_entry(b"init", 0o755, Literal(program))])
 
 
 def customer_ramdisk(
     rootfs: Node, command: Sequence[str], env: Sequence[str], *, workdir: str = "", user: str = ""
 ) -> CpioArchive:
-    """Return the second ramdisk around a tree, adding the mount points it lacks; raises BuildError."""
-    for name in _MOUNT_POINTS:
-        found = rootfs.children.setdefault(name, Node(Kind.DIRECTORY))
-        if found.kind not in (Kind.DIRECTORY, Kind.SYMLINK):
-            raise BuildError(
-                f"The image has /{name.decode()}, which is no directory: nothing can be mounted there."
-            )
-    root = Node(Kind.DIRECTORY)
-    root.children[b"rootfs"] = rootfs
-    root.children[b"cmd"] = _lines("command", command)
-    root.children[b"env"] = _lines("environment", env)
-    if workdir.strip("/"):
-        if not workdir.startswith("/") or len(workdir.encode()) > 4095:
-            raise BuildError(
-                f"The image's working directory is {workdir[:100]!r}; expected an absolute path."
-            )
-        root.children[b"workdir"] = _lines("working directory", [workdir])
+    """Return the second ramdisk around a tree, which is changed as Docker would; raises BuildError.
+
+    The working directory is an absolute path, or empty where the image asks for none.
+    """
+    entries = [
+        *rootfs_entries(rootfs),
+        _lines("cmd", "command", command),
+        _lines("env", "environment", env),
+    ]
+    if workdir not in ("", "/"):
+        entries.append(_lines("workdir", "working directory", [workdir]))
     if user not in ("", "root", "0", "0:0", "root:root"):
         if len(user.encode()) > _MAX_USER:
             raise BuildError(f"The image's user is {user[:100]!r}; expected at most {_MAX_USER} bytes.")
-        root.children[b"user"] = _lines("user", [user])
-    return CpioArchive.of_tree(root)
+        entries.append(_lines("user", "user", [user]))
+    return CpioArchive(entries)
 
 
-def _lines(what: str, items: Sequence[str]) -> Node:
+def _lines(name: str, what: str, items: Sequence[str]) -> CpioEntry:
     """Return a file of one item a line, which is why an item may not hold a line's end."""
     for item in items:
         if "\n" in item or "\0" in item:
@@ -76,4 +67,4 @@ def _lines(what: str, items: Sequence[str]) -> Node:
             f"The image's {what} is {len(text)} bytes in {len(items)} parts; "
             f"expected less than {MAX_TEXT} and at most {MAX_LINES}."
         )
-    return Node(Kind.FILE, 0o644, content=Literal(text))
+    return file_entry(name.encode(), 0o644, Literal(text))

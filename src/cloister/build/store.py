@@ -64,7 +64,7 @@ class ArchiveStore:
             if count >= max_members:
                 raise BuildError(f"{self.name} holds more than {max_members} files; it is refused.")
             parts = split_path(entry.name, self.name)
-            if entry.kind is Member.FILE:
+            if entry.kind is Member.FILE and isinstance(entry.content, Region):  # no blob has holes
                 self._files[parts] = entry.content
             elif entry.kind in (Member.HARDLINK, Member.SYMLINK):
                 self._links[parts] = (

@@ -57,7 +57,13 @@ class Node:
     """A file's bytes, or a symbolic link's target."""
     major: int = 0
     minor: int = 0
+    mtime: int = 0
+    """Seconds since 1970, as a ramdisk can hold them."""
     children: dict[bytes, "Node"] = field(default_factory=dict)
+
+    def take_attributes(self, mode: int, uid: int, gid: int, mtime: int) -> None:
+        """Change mode, owner and time."""
+        self.mode, self.uid, self.gid, self.mtime = mode, uid, gid, mtime
 
 
 def split_path(raw: bytes, where: str) -> tuple[bytes, ...]:
@@ -80,6 +86,7 @@ class Tree:
         self._where = where
         self._limits = limits
         self._entries = 0
+        self._size = 0
         self._steps = 0
 
     def put(self, parts: tuple[bytes, ...], node: Node) -> None:
@@ -88,15 +95,21 @@ class Tree:
             if node.kind is not Kind.DIRECTORY:
                 raise BuildError(f"{self._where} replaces the root directory by something else.")
             return  # the root's own owner and mode are fixed: decision 0022
+        self._size += node.content.size  # sparse files are larger than their archive
+        if self._size > self._limits.size:
+            raise BuildError(f"{self._where} holds more than {self._limits.size} bytes; it is refused.")
+        self._place(parts, node)
+
+    def _place(self, parts: tuple[bytes, ...], node: Node) -> None:
         self._count()
-        parent = self._make_directory(parts[:-1])
+        parent = self.make_directory(parts[:-1])
         old = parent.children.get(parts[-1])
         if old is not None and old.kind is Kind.DIRECTORY and node.kind is Kind.DIRECTORY:
-            old.mode, old.uid, old.gid = node.mode, node.uid, node.gid
+            old.take_attributes(node.mode, node.uid, node.gid, node.mtime)
         else:
             parent.children[parts[-1]] = node
 
-    def link(self, parts: tuple[bytes, ...], target: tuple[bytes, ...]) -> None:
+    def link(self, parts: tuple[bytes, ...], target: tuple[bytes, ...]) -> Node:
         """Give an existing file a second name; raises BuildError when it is missing or a directory."""
         node = self.find(target)
         if node is None or node.kind is Kind.DIRECTORY:
@@ -105,7 +118,8 @@ class Tree:
                 "which is not a file in it."
             )
         if parts != target:
-            self.put(parts, node)
+            self._place(parts, node)
+        return node
 
     def remove(self, parts: tuple[bytes, ...]) -> None:
         """Take a name out, with everything below it, if it is there."""
@@ -134,7 +148,8 @@ class Tree:
     def _directory(self, parts: tuple[bytes, ...]) -> Node | None:
         return self._walk(parts, create=False)
 
-    def _make_directory(self, parts: tuple[bytes, ...]) -> Node:
+    def make_directory(self, parts: tuple[bytes, ...]) -> Node:
+        """Return the directory at a path, made where it is missing; raises BuildError."""
         directory = self._walk(parts, create=True)
         assert directory is not None
         return directory

@@ -70,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cmd", metavar="COMMAND", help="what to run: shell words or a JSON array; replaces the image's CMD"
     )
     parser.add_argument(
+        "--entrypoint",
+        metavar="COMMAND",
+        help="what CMD's words are given to; replaces the image's ENTRYPOINT and drops its CMD",
+    )
+    parser.add_argument("--workdir", metavar="DIR", help="where it runs; replaces the image's WORKDIR")
+    parser.add_argument("--user", metavar="U[:G]", help="whom it runs as; replaces the image's USER")
+    parser.add_argument(
         "--env", metavar="K=V", action="append", default=[], help="set a variable; repeatable"
     )
     parser.add_argument("--name", metavar="N", default="", help="image name in the metadata")
@@ -107,10 +114,15 @@ def run(args: argparse.Namespace) -> int:
     usage_error: Callable[[str], None] = args.usage_error
     if (args.signing_certificate is None) != (args.private_key is None):
         usage_error("--signing-certificate and --private-key need each other")
+    if args.compat == "aws" and (args.workdir is not None or args.user is not None):
+        usage_error("--compat aws ignores WORKDIR and USER: --workdir and --user cannot be given with it")
     signer = load_signer(args.signing_certificate, args.private_key)
     recipe = Recipe(
         cmd=None if args.cmd is None else parse_command(args.cmd),
         env=args.env,
+        entrypoint=None if args.entrypoint is None else parse_command(args.entrypoint, empty=True),
+        workdir=args.workdir,
+        user=args.user,
         name=args.name,
         version=args.version,
         custom=load_custom_metadata(args.metadata),
@@ -161,7 +173,7 @@ def _assembled(
             assembled.root,
             replace(
                 recipe,
-                cmd=recipe.cmd or assembled.cmd,
+                cmd=recipe.cmd or (assembled.cmd if recipe.entrypoint is None else None),
                 env=(*assembled.env, *recipe.env),
                 name=recipe.name or directory.resolve().name,
             ),
@@ -174,13 +186,17 @@ def _kit(prefix: str | None, architecture: str) -> Kit:
     )
 
 
-def parse_command(text: str) -> list[str]:
-    """Read a command as a JSON array or as shell words; raises BuildError."""
+def parse_command(text: str, *, empty: bool = False) -> list[str]:
+    """Read a command as a JSON array or as shell words, which may be none if ``empty``; raises BuildError."""
     try:
         words = json.loads(text) if text.startswith("[") else shlex.split(text)
     except (ValueError, RecursionError) as error:
         raise BuildError(f"The command {text[:100]!r} cannot be read: {error}.") from None
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+    if (
+        not isinstance(words, list)
+        or not (words or empty)
+        or not all(isinstance(word, str) for word in words)
+    ):
         raise BuildError(f"The command {text[:100]!r} is not a list of words.")
     return words
 
