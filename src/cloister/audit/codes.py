@@ -19,7 +19,6 @@ _ROTATE: Final = (
 )
 
 CODES: Final[dict[str, Code]] = {
-    "L100": Code("error", "The strict reader refuses the image for a reason no other code names.", _REBUILD),
     "L101": Code("error", "The file is no enclave image: too short, or another magic number.", _DAMAGED),
     "L102": Code("error", "The format's version is not 4: no checksum, signature or metadata.", _REBUILD),
     "L103": Code("error", "Unknown flags in the file's header: loaders refuse or misread it.", _REBUILD),

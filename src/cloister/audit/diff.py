@@ -146,7 +146,7 @@ def _unmeasured(first: Image, second: Image) -> Iterator[Difference]:
         if one != other:
             yield Difference((), "header", name.replace("_", " "), one, other)
     orders = [[section.kind.name.lower() for section in image.sections] for image in (first, second)]
-    if orders[0] != orders[1]:
+    if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
         yield Difference((), "sections", "order", *(", ".join(order) for order in orders))
     fields = [_metadata(image) for image in (first, second)]
     for field in sorted(fields[0].keys() | fields[1].keys()):

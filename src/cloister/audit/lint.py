@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cloister.audit.boot import judge_cmdline, judge_kernel
-from cloister.audit.findings import Findings, Severity
+from cloister.audit.findings import Findings
 from cloister.audit.secrets import SecretScanner
 from cloister.audit.structure import judge_structure
 from cloister.audit.tree import Progress, TreeJudge
@@ -14,7 +14,6 @@ from cloister.audit.walk import CMDLINE, KERNEL, METADATA, RAMDISK, SIGNATURE, L
 from cloister.eif import (
     CertificateExpiredError,
     EifError,
-    Image,
     ImageMetadata,
     PayloadMismatchError,
     SignatureError,
@@ -56,7 +55,6 @@ def lint(
     tree.judge([section.payload for section in sections if section.kind == RAMDISK])
     _judge_memory(header, len(view), tree.unpacked, findings)
     findings.add("L117", "sections", "A policy that names PCR0 alone accepts other boundaries as well.")
-    _ask_the_strict_reader(view, findings)
     return findings
 
 
@@ -112,11 +110,3 @@ def _judge_memory(header: LooseHeader, size: int, unpacked: int, findings: Findi
     if header.default_memory < least * _MEBIBYTE:
         default = header.default_memory // _MEBIBYTE
         findings.add("L702", "header", f"At least {least} MiB are needed; the default is {default} MiB.")
-
-
-def _ask_the_strict_reader(view: memoryview, findings: Findings) -> None:
-    try:
-        Image.from_buffer(view)
-    except EifError as error:
-        if findings.worst is not Severity.ERROR:
-            findings.add("L100", "file", error.message)
