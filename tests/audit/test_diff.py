@@ -121,10 +121,10 @@ def test_what_is_not_measured_changes_no_register() -> None:
 
 def test_number_of_names_is_bounded() -> None:
     """A thousand changed files are as many as were asked for."""
-    sides = [
+    one, other = [
         app(*[newc(b"f%d" % n, FILE, struct.pack("<I", n + side)) for n in range(1000)]) for side in (0, 1)
     ]
-    assert len(told(*sides, limit=5)) == 5
+    assert len(told(one, other, limit=5)) == 5
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60), st.integers(0, 1))

@@ -5,6 +5,7 @@ import stat
 import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -63,7 +64,7 @@ def found_beyond_notes(image: bytes) -> set[str]:
     return {finding.code for finding in linted(image).found if finding.severity > Severity.NOTE}
 
 
-def with_file(name: bytes, body: bytes = b"", mode: int = stat.S_IFREG | 0o644, **fields: int) -> bytes:
+def with_file(name: bytes, body: bytes = b"", mode: int = stat.S_IFREG | 0o644, **fields: Any) -> bytes:
     """Return a good image whose customer's ramdisk has one file more, and the directories it needs."""
     parts = name.split(b"/")[:-1]
     above = [directory(b"/".join(parts[: end + 1])) for end in range(len(parts)) if parts[end]]

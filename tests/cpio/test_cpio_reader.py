@@ -4,6 +4,7 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ entries = st.tuples(names, st.binary(max_size=50), st.fixed_dictionaries(dict.fr
 
 @given(st.lists(st.lists(entries, max_size=5), max_size=3), st.integers(0, 5))
 def test_what_is_written_is_read_back(
-    archives: list[list[tuple[bytes, bytes, dict[str, int]]]], zeros: int
+    archives: list[list[tuple[bytes, bytes, dict[str, Any]]]], zeros: int
 ) -> None:
     """Every field and byte of every entry, over archives with zeros between them."""
     written = b""

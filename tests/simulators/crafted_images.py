@@ -19,7 +19,7 @@ def newc(
     body: bytes = b"",
     *,
     magic: bytes = b"070701",
-    **fields: int,
+    **fields: Any,
 ) -> bytes:
     """Return one entry; ``fields`` are cpio(5)'s, by name."""
     values = {
@@ -38,7 +38,7 @@ def padded(data: bytes) -> bytes:
 TRAILER = newc(b"TRAILER!!!", 0)
 
 
-def directory(name: bytes, mode: int = 0o755, **fields: int) -> bytes:
+def directory(name: bytes, mode: int = 0o755, **fields: Any) -> bytes:
     """Return a directory's entry."""
     return newc(name, stat.S_IFDIR | mode, **fields)
 
