@@ -3,7 +3,7 @@
 No root, no daemon, nothing unpacked to disk but compressed layers. Spec: nitro-tools sections 2 and 3.
 """
 
-from cloister.build.content import BuildError, FileError, read_bounded
+from cloister.build.content import BuildError, FileError, open_region, read_bounded
 from cloister.build.image import Recipe, build_image, build_time_from
 from cloister.build.layers import Progress
 from cloister.build.output import check_output
@@ -23,6 +23,7 @@ __all__ = [
     "build_time_from",
     "check_output",
     "map_image",
+    "open_region",
     "read_bounded",
     "sign_image",
 ]

@@ -16,7 +16,7 @@ VERBS = {
     "doctor": "check every precondition and say how to mend what is missing",
     "demo": "run the whole loop: build, boot, attest, release a secret to that code and to nothing else",
     "kit": "the guest kit (kernel, init, command line): build, list, use, export, import",
-    "image": "enclave images: build, describe, measure",
+    "image": "enclave images: build, describe, lint, compare, list, unpack, verify, make policies for",
     "run": "build an image if needed and run it as an enclave, to its end: one line for CI",
     "ps": "list enclaves, the running ones or all that are remembered",
     "logs": "what an enclave printed (debug mode) and what happened to it, living or dead",

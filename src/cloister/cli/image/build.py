@@ -30,6 +30,7 @@ from cloister.cli.image.describe import print_registers
 from cloister.cli.passphrase import ask_pin
 from cloister.fetch import image_named
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
+from cloister.measure import Measurements
 from cloister.places import current_places
 from cloister.rootfs import RECIPE_NAME, open_example
 from cloister.signers import PIN_VARIABLE, open_signer
@@ -58,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="where the image goes"
     )
+    add_recipe_arguments(parser)
+    add_signing_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what decides, beside the source, what the image is."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--kit", metavar="DIGEST", help="guest kit to use; default: the one in use")
     which.add_argument(
@@ -82,7 +90,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="N", default="", help="image name in the metadata")
     parser.add_argument("--version", metavar="V", default="", help="image version in the metadata")
     parser.add_argument("--metadata", metavar="FILE", type=Path, help="JSON to carry in the metadata")
-    add_signing_arguments(parser)
     parser.add_argument(
         "--compat",
         choices=["aws"],
@@ -94,7 +101,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update-lock", action="store_true", help="for enclave.toml: pin today's versions, then build"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
     add_fetch_arguments(parser)
 
 
@@ -117,6 +123,18 @@ def run(args: argparse.Namespace) -> int:
     if args.compat == "aws" and (args.workdir is not None or args.user is not None):
         usage_error("--compat aws ignores WORKDIR and USER: --workdir and --user cannot be given with it")
     signer = load_signer(args.signing_certificate, args.private_key)
+    with terminable():
+        measurements = build_from(args, args.output, signer)
+    if args.json:
+        print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
+    else:
+        print(f"{args.output}  {args.output.stat().st_size:,} bytes")
+        print_registers(measurements)
+    return 0
+
+
+def build_from(args: argparse.Namespace, output: Path, signer: Signer | None = None) -> Measurements:
+    """Build ``args.source`` as the recipe's options say; raises BuildError and what else building raises."""
     recipe = Recipe(
         cmd=None if args.cmd is None else parse_command(args.cmd),
         env=args.env,
@@ -131,21 +149,12 @@ def run(args: argparse.Namespace) -> int:
         build_tool_version=__version__,
     )
     kit = _kit(args.kit, args.arch)
-    check_output(args.output)
+    check_output(output)
     with (
-        terminable(),
         shown_progress() as progress,
         _assembled(args, recipe, kit.architecture, progress) as (source, recipe),
     ):
-        measurements = build_image(
-            source, args.output, kit=kit, recipe=recipe, signer=signer, progress=progress
-        )
-    if args.json:
-        print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
-    else:
-        print(f"{args.output}  {args.output.stat().st_size:,} bytes")
-        print_registers(measurements)
-    return 0
+        return build_image(source, output, kit=kit, recipe=recipe, signer=signer, progress=progress)
 
 
 @contextmanager
