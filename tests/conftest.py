@@ -55,6 +55,7 @@ EXPECTED_SKIPS = (
     "mounting a disk needs root",
     "a Docker daemon needs root",
     "systemd-analyze is absent",
+    "GNU cpio is not installed",
     "this host's cgroup v2 hierarchy has no cpuset controller",
 )
 
