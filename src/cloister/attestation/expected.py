@@ -86,9 +86,8 @@ class Expected:
         for name in ("any_pcrs", "allow_debug", "reconstruct"):
             if not isinstance(getattr(self, name), bool):
                 return f"{name} is True or False, not {_type(getattr(self, name))}"
-        if not self.revoked and isinstance(self.revoked, Collection):
-            return None
-        if not isinstance(self.revoked, Collection) or not isinstance(next(iter(self.revoked)), tuple):
+        revoked: Any = self.revoked
+        if not isinstance(revoked, Collection) or (revoked and not isinstance(next(iter(revoked)), tuple)):
             return f"revoked holds Revocation(issuer, serial) alone, and is {_type(self.revoked)}"
         return None
 
