@@ -211,7 +211,7 @@ def test_an_empty_name_names_nothing(root: list[str], capsys: pytest.CaptureFixt
 def test_unreadable_files_are_named(
     document: str, root: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Missing, oversized and senseless inputs are one sentence each, with exit 2; with --json an object too."""
+    """Missing, oversized and senseless inputs are one sentence and exit 2; with --json an object too."""
     large = tmp_path / "large"
     large.write_bytes(bytes(70_000))
     text = tmp_path / "text"
