@@ -220,6 +220,10 @@ def test_an_enclave_is_asked_and_verified(host: Path, capfdbinary: pytest.Captur
     with enclave():
         assert asked("--image", "signed.eif") == 0
         assert b"verified: all" in capfdbinary.readouterr().out
+        assert asked("--any-pcrs", "--json", "--output", "absent/own.cose") == 2
+        out, err = capfdbinary.readouterr()
+        assert json.loads(out) == {"Verified": None, "Error": "absent/own.cose: No such file or directory"}
+        assert err == b"cloister: absent/own.cose: No such file or directory.\n"
         assert asked("--any-pcrs", "--json", "--output", "own.cose") == 0
         nonce = json.loads(capfdbinary.readouterr().out)["Nonce"]
         assert expected("--nonce", nonce, "--any-pcrs") == 1

@@ -13,6 +13,7 @@ from cloister.cli.attestation.dissection import UndecodableError
 from cloister.cli.attestation.expectations import advice
 from cloister.cli.attestation.report import refusal_json, trouble_json
 from cloister.cli.streams import tell_failure
+from cloister.cli.table import plain
 from cloister.errors import CloisterError
 
 HELP = """Attestation documents: what an enclave says of itself, signed.
@@ -63,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if args.json and error.filename is not None:  # standard output itself did not fail
+            print(json.dumps(trouble_json(f"{plain(str(error.filename))}: {error.strerror}")))
         tell_failure("cloister", error)
         return TROUBLE
     return code
