@@ -152,6 +152,7 @@ HOSTILE = [
     newc(b"huge", stat.S_IFREG | 0o644, rdevmajor=0xFFFFFFFF),
     newc(b"odd", 0o30000),
     newc(b"odder", 0),
+    *[directory(b"/".join([b"d"] * depth)) for depth in range(1, 260)],
 ]
 
 
@@ -165,11 +166,12 @@ def test_unpack_never_leaves_its_directory(here: Path, capfd: pytest.CaptureFixt
     assert all(line.startswith("cloister: ramdisk 2: ") for line in complaints)
     assert {line.split()[3] for line in complaints} == {
         "../outside", "rootfs/../../outside", "..", "up/outside", "rootfs/second", "rootfs", "odd", "odder",
+        "/".join("d" * 258), "/".join("d" * 259),
     }  # fmt: skip
     assert sorted(here.iterdir()) == sorted([*before, here / "out"])
     assert (here / "victim").read_text() == "untouched"
     assert (here / "out/root/rootfs/good").read_bytes() == b"good"
-    assert names(here / "out/root") == ["dev", "huge", "init", "rootfs", "up", "victim"]
+    assert names(here / "out/root") == ["d", "dev", "huge", "init", "rootfs", "up", "victim"]
 
 
 def test_unpack_is_the_source_again(here: Path, capsys: Capture) -> None:
