@@ -19,6 +19,7 @@ from cloister.build import (
     PemSigner,
     Progress,
     Recipe,
+    Signer,
     build_image,
     build_time_from,
     read_bounded,
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def build_from(args: argparse.Namespace, output: Path, signer: PemSigner | None = None) -> Measurements:
+def build_from(args: argparse.Namespace, output: Path, signer: Signer | None = None) -> Measurements:
     """Build ``args.source`` as the recipe's options say; raises BuildError and what else building raises."""
     recipe = Recipe(
         cmd=None if args.cmd is None else parse_command(args.cmd),
