@@ -140,6 +140,7 @@ EXAMPLES = [
     ("L117", GOOD),
     ("L118", loose(sections(app=bytes(4) + APP))),
     ("L118", loose(sections(app=b"something"))),
+    ("L119", changed(SIGNED, 284 + 8 * 5, struct.pack(">Q", 7))),
     ("L201", loose(sections(kernel=b"\x7fELF" + bytes(2000)))),
     ("L201", loose(sections(kernel=bzimage(x211=b"\0")))),
     ("L201", loose(sections(), architecture="aarch64")),
@@ -181,6 +182,7 @@ EXAMPLES = [
     ("L504", with_file(b"rootfs/etc/null", mode=stat.S_IFCHR | 0o600, rdevmajor=1, rdevminor=3)),
     ("L601", with_file(b"rootfs/key", b"#\n" + PLAIN_PEM)),
     ("L601", with_file(b"rootfs/key", bytes((1 << 20) - 9) + PLAIN_PEM)),
+    ("L601", loose(sections(meta=metadata(custom=PLAIN_PEM.decode())))),
     ("L602", with_file(b"rootfs/key", SEALED_PEM)),
     ("L602", with_file(b"rootfs/key", OLD_SEALED_PEM)),
     ("L603", with_file(b"rootfs/x", b"id = AKIA" + b"QRST" * 4 + b"\n")),
@@ -236,6 +238,11 @@ INNOCENT = [
 def test_what_only_looks_dangerous_is_not_told(image: bytes) -> None:
     """Documentation's examples, public keys and the usual places raise nothing."""
     assert found_beyond_notes(image) == set()
+
+
+def test_a_stale_signature_size_is_one_finding() -> None:
+    """What re-signing left behind is told once, not as gaps and trailing bytes as well."""
+    assert found_beyond_notes(changed(SIGNED, 284 + 8 * 5, struct.pack(">Q", 7))) == {"L119"}
 
 
 def test_a_secret_is_not_repeated() -> None:

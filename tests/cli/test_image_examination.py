@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloister.cli.main import main
 from simulators.crafted_images import (
@@ -19,6 +20,7 @@ from simulators.crafted_images import (
     sections,
 )
 from simulators.image_sources import make_kit, write_directory
+from simulators.signing_keys import write_signing_files
 
 Capture = pytest.CaptureFixture[str]
 PROGRAM = stat.S_IFREG | 0o755
@@ -152,6 +154,7 @@ HOSTILE = [
     newc(b"huge", stat.S_IFREG | 0o644, rdevmajor=0xFFFFFFFF),
     newc(b"odd", 0o30000),
     newc(b"odder", 0),
+    *[directory(b"/".join([b"d"] * depth)) for depth in range(1, 260)],
 ]
 
 
@@ -165,11 +168,12 @@ def test_unpack_never_leaves_its_directory(here: Path, capfd: pytest.CaptureFixt
     assert all(line.startswith("cloister: ramdisk 2: ") for line in complaints)
     assert {line.split()[3] for line in complaints} == {
         "../outside", "rootfs/../../outside", "..", "up/outside", "rootfs/second", "rootfs", "odd", "odder",
+        "/".join("d" * 258), "/".join("d" * 259),
     }  # fmt: skip
     assert sorted(here.iterdir()) == sorted([*before, here / "out"])
     assert (here / "victim").read_text() == "untouched"
     assert (here / "out/root/rootfs/good").read_bytes() == b"good"
-    assert names(here / "out/root") == ["dev", "huge", "init", "rootfs", "up", "victim"]
+    assert names(here / "out/root") == ["d", "dev", "huge", "init", "rootfs", "up", "victim"]
 
 
 def test_unpack_is_the_source_again(here: Path, capsys: Capture) -> None:
@@ -219,6 +223,20 @@ def test_verify_proves_where_an_image_comes_from(here: Path, capsys: Capture) ->
     assert told["Verified"] is False
     assert told["Registers"]["PCR1"]["Same"] is True
     assert not list(here.glob("cloister-verify-*"))
+
+
+def test_verify_looks_past_the_signature(here: Path, capsys: Capture) -> None:
+    """A signed image comes from its source as well as an unsigned one: the source need not be signed."""
+    write_directory(here / "source")
+    files = write_signing_files(here / "keys", ec.generate_private_key(ec.SECP384R1()))
+    keys = ["--signing-certificate", str(files.certificate), "--private-key", str(files.private_key)]
+    assert main(["image", "build", "source", "-o", "x.eif", "--cmd", "/a", *keys]) == 0
+    told = json.loads(said(capsys, 0, "verify", "x.eif", "--rebuild", "source", "--cmd", "/a", "--json"))
+    assert (told["Verified"], list(told["Registers"]), told["Differences"]) == (
+        True,
+        ["PCR0", "PCR1", "PCR2"],
+        [],
+    )
 
 
 def test_verify_takes_the_kit_that_the_image_names(here: Path, capsys: Capture) -> None:

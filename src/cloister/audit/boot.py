@@ -16,7 +16,7 @@ _PARAGRAPH: Final = 16
 _SECTOR: Final = 512
 _DEBUGGERS: Final = re.compile(
     r"(kgdboc|kgdboc_earlycon|kgdbdbgp|kgdbwait|kgdbcon|ekgdboc|kdb|sysrq_always_enabled|rd\.shell|rd\.break"
-    r"|systemd\.debug[-_]shell|single|emergency|gdb)(=.*)?"
+    r"|systemd\.debug[-_]shell|single|emergency)(=.*)?"
     r"|(init|rdinit)=(\S*/)?(sh|bash|dash|ash|busybox|gdb|gdbserver)"
 )
 _CONSOLES: Final = re.compile(
@@ -29,7 +29,7 @@ _WEAKER: Final = re.compile(
     r"nokaslr|mitigations=off|nopti|pti=off|nosmep|nosmap|noexec=off|noexec32=off|nospectre_v[12].*|spectre_v2=off"
     r"|spec_store_bypass_disable=off|l1tf=off|mds=off|tsx_async_abort=off|mmio_stale_data=off|retbleed=off"
     r"|spectre_bhi=off|module\.sig_enforce=0|lockdown=none|selinux=0|apparmor=0|init_on_alloc=0|iomem=relaxed"
-    r"|rodata=off|kvm\.nx_huge_pages=off|vsyscall=emulate|norandmaps|slub_nomerge=0|unsafe_.*"
+    r"|rodata=off|kvm\.nx_huge_pages=off|vsyscall=emulate|norandmaps"
 )
 
 

@@ -55,6 +55,12 @@ CODES: Final[dict[str, Code]] = {
         "The beginning of a ramdisk is no archive's: its boundary can be shifted under the same PCR0.",
         _REBUILD,
     ),
+    "L119": Code(
+        "error",
+        "The header's size of the signature is not the signature's, as nitro-cli leaves it when it signs an "
+        "image again; readers that go by the header cut the signature short.",
+        "Sign the image again with this project's `nitro-cli sign-eif`, which writes the header correctly.",
+    ),
     "L201": Code(
         "error",
         "The kernel is not what loaders boot: a bzImage on x86_64, a flat Image on aarch64.",

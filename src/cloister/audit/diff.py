@@ -89,8 +89,10 @@ def _ramdisks_differ(
         for difference in _entries_differ(registers, where, ramdisks, limit):
             found = True
             yield difference
-    except CpioError as error:
-        yield Difference(registers, where, "format", error.message, error.message)
+    except CpioError:
+        formats = [_complaint(ramdisk) for ramdisk in ramdisks]
+        if formats[0] != formats[1]:
+            yield Difference(registers, where, "format", *formats)
         found = False
     if not found:  # what no entry shows: padding, trailers, digits in lower case
         yield from _bytes_differ(registers, where, *ramdisks)
@@ -121,6 +123,16 @@ def _entries_differ(
             names = [None if entry is None else shown_name(entry.name) for entry in (one, other)]
             yield Difference(registers, where, "order", *names)
             return  # from here on nothing corresponds by position
+
+
+def _complaint(ramdisk: memoryview) -> str | None:
+    """Return why a ramdisk cannot be read to its end, or None."""
+    try:
+        for _ in read_files(ramdisk):
+            pass
+    except CpioError as error:
+        return error.message
+    return None
 
 
 def _holds(ramdisk: memoryview, name: bytes) -> bool:

@@ -22,7 +22,7 @@ _FORMS: Final[dict[bytes, tuple[str, re.Pattern[bytes], str]]] = {
         (
             b"-----BEGIN ",
             "L601",
-            rb"-----BEGIN ((RSA|EC|DSA|OPENSSH) )?PRIVATE KEY-----\s{1,4}(?!Proc-|DEK-)[A-Za-z0-9+/=]{32}",
+            rb"-----BEGIN ((RSA|EC|DSA|OPENSSH) )?PRIVATE KEY-----(\s|\\[nr]){1,4}(?!Proc-|DEK-)[\w+/=]{32}",
             "a private key in PEM",
         ),
         (b"AKIA", "L603", rb"AKIA[A-Z2-7]{16}(?![A-Za-z0-9+/=_-])", "a long-term access key id"),
@@ -45,16 +45,19 @@ _FORMS: Final[dict[bytes, tuple[str, re.Pattern[bytes], str]]] = {
     )
 }
 _ENCRYPTED: Final = re.compile(
-    rb"-----BEGIN (ENCRYPTED PRIVATE KEY-----\s{1,4}[A-Za-z0-9+/=]{32}"
-    rb"|(RSA |EC |DSA )PRIVATE KEY-----\s{1,4}(Proc-Type|DEK-Info))"
+    rb"-----BEGIN (ENCRYPTED PRIVATE KEY-----(\s|\\[nr]){1,4}[A-Za-z0-9+/=]{32}"
+    rb"|(RSA |EC |DSA )PRIVATE KEY-----(\s|\\[nr]){1,4}(Proc-Type|DEK-Info))"
 )
 _PLACES: Final = re.compile(
     rb"(^|.*/)(\.aws/credentials|\.netrc|\.pgpass|\.git-credentials|\.pypirc|\.docker/config\.json|\.kube/config"
     rb"|\.config/gcloud/credentials\.db|application_default_credentials\.json|\.ssh/(id_[a-z0-9_]+|identity)"
-    rb"|etc/ssh/ssh_host_[a-z0-9]+_key|etc/krb5\.keytab|[^/]+\.(p12|pfx|jks|keystore)|\.vault-token)"
+    rb"|etc/ssh/ssh_host_[a-z0-9]+_key|etc/krb5\.keytab|[^/]+\.(p12|pfx|jks|keystore)|\.vault-token)",
+    re.DOTALL,
 )
-_VARIABLES: Final = re.compile(rb"(^|.*/)\.env(\.(local|prod|production|dev|development|staging))?")
-_HISTORY: Final = re.compile(rb"(^|.*/)\.(git|hg|svn)")
+_VARIABLES: Final = re.compile(
+    rb"(^|.*/)\.env(\.(local|prod|production|dev|development|staging))?", re.DOTALL
+)
+_HISTORY: Final = re.compile(rb"(^|.*/)\.(git|hg|svn)", re.DOTALL)
 _SECRET_NAME: Final = re.compile(
     rb"(.*_)?(SECRET|SECRET_KEY|SECRET_ACCESS_KEY|PASSWORD|PASSWD|PASSPHRASE|PRIVATE_KEY|API_?KEY|TOKEN|CREDENTIALS)",
     re.IGNORECASE,

@@ -39,6 +39,7 @@ def judge_structure(view: memoryview, findings: Findings) -> tuple[LooseHeader, 
     sections, stopped = read_in_sequence(view)
     _judge_walk(view, header, sections, stopped, findings)
     tabled = read_by_tables(view, header) if header.count <= MAX_SECTIONS else []
+    _judge_signature_size(sections, tabled, findings)
     _judge_tables(view, tabled, findings)
     _compare_readings(sections, tabled, findings)
     _judge_order(sections, findings)
@@ -82,6 +83,16 @@ def _judge_walk(
     else:
         kind = read_section(view, stopped).kind
         findings.add("L111", f"section {number}", f"The type at byte {stopped} is {kind}; expected 1 to 5.")
+
+
+def _judge_signature_size(walked: list[LooseSection], tabled: list[LooseSection], findings: Findings) -> None:
+    """Tell what AWS's re-signing leaves behind, and nothing else of it (image-format#54)."""
+    if len(walked) != len(tabled) or not walked or walked[-1].kind != SIGNATURE:
+        return
+    one, other = walked[-1], tabled[-1]
+    if other.kind == SIGNATURE and other.offset == one.offset and other.size != one.size:
+        findings.add("L119", "header", f"The signature has {one.size} bytes; the table says {other.size}.")
+        tabled[-1] = one
 
 
 def _judge_tables(view: memoryview, tabled: list[LooseSection], findings: Findings) -> None:

@@ -5,6 +5,7 @@ end below the directory. What the kernel would do by way of a link (a file below
 refused and named instead.
 """
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -20,6 +21,11 @@ _OLD: Final = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CL
 _ANY: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK: Final = 1 << 20
 _DEVICES: Final = (stat.S_IFCHR, stat.S_IFBLK)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""After these no other entry will do better."""
+MAX_DEPTH: Final = 256
+"""Directories above a file: deeper ones nobody needs, and few tools can remove."""
+MAX_COMPLAINTS: Final = 20
 _PERMISSIONS: Final = 0o777
 """The bits that are kept: no setuid, setgid or sticky."""
 
@@ -43,8 +49,9 @@ class Extraction:
         """Their permissions, which they get when no more content comes."""
         self.count = 0
         self.devices_left_out = 0
-        self.refused = list[str]()
-        """Sentences about the entries that were left out."""
+        self.refused = 0
+        self.complaints = list[str]()
+        """A sentence about each of the first entries that were left out."""
 
     def __enter__(self) -> Self:
         return self
@@ -64,25 +71,32 @@ class Extraction:
             os.close(self._root)
 
     def unpack(self, archive: str, ramdisk: memoryview) -> None:
-        """Unpack one ramdisk over what is there; ``archive`` is its name in messages."""
+        """Unpack one ramdisk over what is there; ``archive`` is its name in messages.
+
+        Raises OSError when the file system takes nothing more.
+        """
         try:
             for entry in read_files(ramdisk):
                 try:
                     self._unpack(archive, entry)
                 except _RefusedError as refusal:
-                    self.refused.append(f"{archive}: {shown_name(entry.name)} is left out: {refusal}.")
+                    self._refuse(f"{archive}: {shown_name(entry.name)} is left out: {refusal}.")
                 except OverflowError:
-                    self.refused.append(f"{archive}: {shown_name(entry.name)} is left out: no such device.")
+                    self._refuse(f"{archive}: {shown_name(entry.name)} is left out: no such device.")
                 except OSError as error:
+                    if error.errno in _FULL:
+                        raise
                     reason = (error.strerror or str(error)).lower()
-                    self.refused.append(f"{archive}: {shown_name(entry.name)} is left out: {reason}.")
+                    self._refuse(f"{archive}: {shown_name(entry.name)} is left out: {reason}.")
         except CpioError as error:
-            self.refused.append(f"{archive} is not unpacked further. {error.message}")
+            self._refuse(f"{archive} is not unpacked further. {error.message}")
 
     def _unpack(self, archive: str, entry: CpioEntry) -> None:
         name = normal_name(entry.name)
         if b".." in name.split(b"/"):
             raise _RefusedError("its name goes through '..'")
+        if name.count(b"/") > MAX_DEPTH:
+            raise _RefusedError(f"it lies more than {MAX_DEPTH} directories deep")
         if not name:  # the root itself
             return
         directory, _, last = name.rpartition(b"/")
@@ -103,6 +117,11 @@ class Extraction:
         else:
             raise _RefusedError(f"its mode {entry.mode:06o} is of no known type")
         self.count += 1
+
+    def _refuse(self, complaint: str) -> None:
+        self.refused += 1
+        if len(self.complaints) < MAX_COMPLAINTS:
+            self.complaints.append(complaint)
 
     def _open(self, directory: bytes) -> int:
         """Return the descriptor of a directory that has been unpacked before; raises _RefusedError."""

@@ -30,7 +30,6 @@ Nothing is written outside the directory, whatever names and links an image hold
 without setuid and setgid bits. Device nodes are left out unless root asks for them with --devices.
 Exit 0, or 1 when an entry could not be unpacked: each is named on standard error."""
 _CHUNK: Final = 1 << 20
-_SHOWN: Final = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
         with Extraction(root, devices=args.devices) as extraction:
             for number, ramdisk in enumerate(image.ramdisks, 1):
                 extraction.unpack(f"ramdisk {number}", ramdisk)
-    for refusal in extraction.refused[:_SHOWN]:
-        print(f"cloister: {plain(refusal)}", file=sys.stderr)
-    if len(extraction.refused) > _SHOWN:
-        print(f"cloister: {len(extraction.refused) - _SHOWN} more entries were left out.", file=sys.stderr)
+    for complaint in extraction.complaints:
+        print(f"cloister: {plain(complaint)}", file=sys.stderr)
+    if more := extraction.refused - len(extraction.complaints):
+        print(f"cloister: {more} more entries were left out.", file=sys.stderr)
     devices = f", {extraction.devices_left_out} device nodes left out" if extraction.devices_left_out else ""
     print(f"{args.directory}  {len(image.sections)} sections, {extraction.count} entries{devices}")
     return int(bool(extraction.refused))
