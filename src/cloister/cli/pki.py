@@ -46,7 +46,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one sub-verb."""
-    for name in ("offline", "file"):  # a medium's directory stands for a file in it
+    for name in ("offline", "file", "root_key"):  # a medium's directory stands for a file in it
         path = getattr(args, name, None)
         if path is not None and path.is_dir() and args.pki_verb != "export-root":
             setattr(args, name, path / KEY_NAME)
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     written = (getattr(args, "offline", None), getattr(args, "out", None), getattr(args, "file", None))
     for path in written if args.pki_verb != "import" else ():
         if path is not None:
-            check_elsewhere(directory, path)
+            check_elsewhere(directory.parent, path)
     verbs = {
         "init": _init,
         "show": _show,
@@ -208,6 +208,8 @@ def _delegate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     region = args.region or open_trust(directory).region
     root = _root_key(args)
     passphrase = new_passphrase(args, f"'{args.out}'")
+    if root is not None:
+        print(f"the root is {fingerprint(root.certificate)}")
     bundle = delegate(directory, region, now, root=root, span=args.span, passphrase=passphrase, pin=ask_pin)
     save_text(args.out, bundle)
     print(f"{args.out}: issue under this root in {region}; 'cloister pki import' there, then remove the file")
@@ -224,7 +226,7 @@ def _tell_new_root(args: argparse.Namespace, directory: Path) -> None:
     print(f"the root is a new one, {fingerprint(open_trust(directory).root_certificate)}")
     print("give it to verifiers elsewhere: 'cloister pki export-root --all'")
     if args.distrust_old:
-        print("the old one is refused from now on; running enclaves leave it within 3 hours")
+        print("every older root is refused from now on; running enclaves leave it within 3 hours")
     else:
         print(f"the old one is accepted for {OVERLAP.days} day; running enclaves leave it within 3 hours")
 
