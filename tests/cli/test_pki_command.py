@@ -227,6 +227,18 @@ def test_a_rotation_that_replaces_nothing_says_so(made: Cloister, tmp_path: Path
     assert overview(made)["RootFingerprint"] == before
 
 
+def test_a_rotation_says_which_roots_are_refused(made: Cloister) -> None:
+    """A plain one names the root that is accepted for a day, --distrust-old every one that no longer is."""
+    first = overview(made)["RootFingerprint"]
+    assert f"still accepted, for 1 day at most: {first}" in made("pki", "rotate")[1]
+    second = overview(made)["RootFingerprint"]
+    out = made("pki", "rotate", "--distrust-old")[1]
+    for root in (first, second):
+        assert f"refused from now on: {root}" in out
+    assert "still accepted" not in out
+    assert made("pki", "export-root", "--all")[1].count("BEGIN") == 1
+
+
 @pytest.mark.parametrize(
     "words",
     [("take-offline", "--no-passphrase"), ("export-root",), ("rotate", "--no-passphrase", "--offline")],

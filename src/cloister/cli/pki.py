@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.cli.passphrase import (
@@ -154,6 +155,7 @@ def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
             "the root's key is on a token: name another object there with --key, or --key file"
         )
     home = _home(args)
+    before = trusted_roots(directory, now)
     replaced = rotate_root(
         directory,
         lambda: make_root(home, region=have.trust.region, now=now, span=args.span, label=args.label),
@@ -165,8 +167,11 @@ def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
             f"'{args.offline}' holds the root that this host has already, "
             f"{fingerprint(have.trust.root_certificate)[:16]}...: nothing is replaced; "
             "for a new root, name a file that is not there yet"
+            + ("; roots retired before are refused from now on" if args.distrust_old else "")
         )
-    _tell_new_root(args, directory)
+    print(f"the root is a new one, {fingerprint(open_trust(directory).root_certificate)}")
+    print("give it to verifiers elsewhere: 'cloister pki export-root --all'")
+    _tell_old_roots(directory, before)
 
 
 def _take_offline(args: argparse.Namespace, directory: Path, now: datetime) -> None:
@@ -188,6 +193,7 @@ def _take_offline(args: argparse.Namespace, directory: Path, now: datetime) -> N
 def _import(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     content = _content(args.file)
     host = Host(args.region or DEFAULT_REGION, args.instance_id or new_instance_id())
+    before = trusted_roots(directory, now) if (directory / "root.pem").exists() else ()
     new = bring_in(
         directory,
         content,
@@ -200,6 +206,8 @@ def _import(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     trust = open_trust(directory)
     what = "its key is on this host" if new.entry else f"{len(new.series)} regional authorities"
     print(f"{trust.instance_id} in {trust.region} issues under {fingerprint(new.certificate)}: {what}")
+    if before:
+        _tell_old_roots(directory, before)
 
 
 def _delegate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
@@ -220,13 +228,18 @@ def _root_key(args: argparse.Namespace) -> Authority | None:
     return load_root(args.root_key, known_passphrase(args, content, f"'{args.root_key}'"))
 
 
-def _tell_new_root(args: argparse.Namespace, directory: Path) -> None:
-    print(f"the root is a new one, {fingerprint(open_trust(directory).root_certificate)}")
-    print("give it to verifiers elsewhere: 'cloister pki export-root --all'")
-    if args.distrust_old:
-        print("the old one is refused from now on; running enclaves leave it within 3 hours")
-    else:
-        print(f"the old one is accepted for {OVERLAP.days} day; running enclaves leave it within 3 hours")
+def _tell_old_roots(directory: Path, before: tuple[x509.Certificate, ...]) -> None:
+    """Say of every root that was accepted before, and is not this host's now, what becomes of it."""
+    current, *retired = trusted_roots(directory, datetime.now(UTC))
+    for root in (*before, *(one for one in retired if one not in before)):
+        if root == current:
+            continue
+        if root in retired:
+            print(f"still accepted, for {OVERLAP.days} day at most: {fingerprint(root)}")
+        else:
+            print(f"refused from now on: {fingerprint(root)}")
+    if len(before) > 1 or before[0] != current:
+        print("running enclaves get certificates of the new root within 3 hours")
 
 
 def _content(path: Path) -> bytes:

@@ -80,7 +80,10 @@ def read_retired(directory: Path) -> list[tuple[x509.Certificate, datetime]]:
 
 
 def adopt(directory: Path, new: NewRoot, now: datetime, *, overlap: timedelta = OVERLAP) -> None:
-    """Make a root this host's own, in place of the one it has; called under the lock; raise TrustError."""
+    """Make a root this host's own, in place of the one it has; called under the lock; raise TrustError.
+
+    Without overlap no root that was replaced, now or before, is accepted any longer.
+    """
     check_local_root(new.certificate)
     settle(directory)
     try:
@@ -89,7 +92,7 @@ def adopt(directory: Path, new: NewRoot, now: datetime, *, overlap: timedelta = 
         old = None
     replaced = old if old != new.certificate else None
     keys, series = directory / "root.key", directory / "regional.pem"
-    if replaced is not None:
+    if replaced is not None or not overlap:
         _retire(directory, replaced, now, overlap)
     if new.entry is not None:
         write_keyed(
@@ -182,10 +185,15 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def _retire(directory: Path, old: x509.Certificate, now: datetime, overlap: timedelta) -> None:
+def _retire(directory: Path, old: x509.Certificate | None, now: datetime, overlap: timedelta) -> None:
+    """Remember the replaced root; without overlap those retired before it are refused from now on too."""
     kept = [(root, until) for root, until in read_retired(directory) if until > now and root != old]
+    if not overlap:
+        kept = []
+    if old is not None:  # also without overlap: settle() has to know whose key it may take away
+        kept.append((old, now + overlap))
     members = [
         {"until": until.isoformat(), "certificate": root.public_bytes(Encoding.PEM).decode()}
-        for root, until in (*kept, (old, now + overlap))
+        for root, until in kept
     ]
     write(directory / "retired.json", (json.dumps(members, indent=2) + "\n").encode())
