@@ -71,12 +71,15 @@ class UnusableError(Exception):
 def load_cases(corpus: Path, levels: set[str], pattern: str) -> list[Case]:
     """Return the manifest's cases of the given levels whose id matches the pattern."""
     try:
+        matches = re.compile(pattern).search
+    except re.error as error:
+        raise UnusableError(f"--only '{pattern}' is no regular expression: {error}") from error
+    try:
         manifest = json.loads((corpus / "manifest.json").read_bytes())
         if manifest["format"] != 1:
             raise UnusableError(f"{corpus}/manifest.json has format {manifest['format']!r}, not 1")
-        matches = re.compile(pattern).search
         cases = [case for case in manifest["cases"] if case["level"] in levels and matches(case["id"])]
-    except (OSError, ValueError, KeyError, re.error) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UnusableError(f"{corpus}/manifest.json cannot be used: {error}") from error
     if not cases:
         raise UnusableError(f"no case of {corpus}/manifest.json has such a level and id")
@@ -108,7 +111,10 @@ def arguments(command: list[str], corpus: Path, case: Case) -> list[str]:
         values[name] = json.dumps(expect[name]) if name in expect else ""
     for name in ("nonce", "user_data", "public_key"):
         values[name] = expect.get(name, "")
-    placeholder = re.compile("{(" + "|".join(values) + ")}")
+    placeholder = re.compile("{([a-z_]+)}")
+    for name in placeholder.findall(" ".join(command)):
+        if name not in values:
+            raise UnusableError(f"there is no placeholder {{{name}}}, only {', '.join(values)}")
     return [placeholder.sub(lambda found: values[found[1]], word) for word in command]
 
 
@@ -321,6 +327,15 @@ def print_table(findings: list[Finding]) -> None:
                 print(f"  the verifier: {finding.reason[:300]}")
 
 
+def hint(findings: list[Finding]) -> str | None:
+    """Tell a verifier that was asked wrongly, as with a mistyped option: it refuses whatever it is given."""
+    sound = [finding for finding in findings if finding.expected == "accept" and finding.got != "skip"]
+    if not sound or any(finding.got != "refuse" for finding in sound):
+        return None
+    said = sound[0].reason[:200]
+    return f"it refuses every sound document too: is the command right? Its first words: {said or 'none'}"
+
+
 def describe(finding: Finding) -> str:
     """Say how an answer differs."""
     if finding.got in ("crash", "timeout"):
@@ -328,6 +343,13 @@ def describe(finding: Finding) -> str:
     if finding.got != finding.expected:
         return f"{PAST[finding.got]}, and must be {PAST[finding.expected]}"
     return f"refused at step '{finding.got_step}', and must be at '{finding.step}'"
+
+
+def positive(text: str) -> float:
+    """Read a number of seconds above 0, for argparse."""
+    if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,9})?", text, re.ASCII) is None or float(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0, below 100000")
+    return float(text)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -338,7 +360,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--level", action="append", choices=LEVELS, help="judge this level (repeatable; all)")
     parser.add_argument("--only", default="", metavar="REGEX", help="judge cases whose id matches")
     parser.add_argument("--steps", action="store_true", help="a refusal must name its step (with --lines)")
-    parser.add_argument("--timeout", type=float, default=20, metavar="SECONDS", help="for each case (20)")
+    parser.add_argument("--timeout", type=positive, default=20, metavar="SECONDS", help="for each case (20)")
     parser.add_argument("--json", action="store_true", help="print every finding as JSON instead of a table")
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="the verifier, after --")
     return parser.parse_args(argv)
@@ -361,6 +383,8 @@ def main(argv: list[str]) -> int:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         print_table(findings)
+    if said := hint(findings):
+        print(f"run.py: {said}", file=sys.stderr)
     return 0 if all(finding.agrees for finding in findings) else 1
 
 

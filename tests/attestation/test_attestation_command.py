@@ -58,7 +58,8 @@ def test_a_good_document_is_summarised(
     text = capsys.readouterr().out
     for part in (
         MODULE_ID,
-        "2025-02-03 12:00:00.250000 UTC",
+        "2025-02-03 12:00:00.250 UTC, 0 ms ago",
+        "compared    PCR0, nonce, age\n            NOT compared: user_data, public_key\n",
         f"PCR0        {'10' * 48}  the whole image",
         "zero        PCR 3, 4, 5",
         "signers     local.cloister-enclaves (until ",
@@ -122,7 +123,7 @@ def test_the_local_root_is_the_default(
 ) -> None:
     """Without --root the host's own root is trusted, once there is one."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert command(document, "--any-pcrs") == 1
+    assert command(document, "--any-pcrs") == 2
     assert "cloister setup" in capsys.readouterr().err
     now = datetime.now(UTC)
     instance_id = MODULE_ID.partition("-enc")[0]
@@ -175,6 +176,15 @@ USAGE = {
     "two times": ["--any-pcrs", "--at", "2026-11-23", "--at-document-time"],
     "negative age": ["--any-pcrs", "--max-age", "-1"],
     "age without a clock": ["--any-pcrs", "--at-document-time", "--max-age", "5"],
+    "empty nonce": ["--any-pcrs", "--nonce", ""],
+    "large nonce": ["--any-pcrs", "--nonce", "00" * 1025],
+    "role that is none": ["--role-arn", "foo"],
+    "no role": ["--role-arn", ""],
+    "instance that is none": ["--instance-id", "foo"],
+    "empty root": ["--any-pcrs", "--root", ""],
+    "empty image": ["--image", ""],
+    "registers of nothing": ["--pcr", f"16={'00' * 48}"],
+    "part of a second": ["--any-pcrs", "--max-age", "0.5"],
     "unknown option": ["--any-pcrs", "--any"],
 }
 
@@ -188,10 +198,20 @@ def test_wrong_usage_is_told_apart(
     assert "error: " in capsys.readouterr().err
 
 
+def test_an_empty_name_names_nothing(root: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """An unset variable is wrong usage, not the current directory."""
+    assert command("", *root, "--any-pcrs") == 2
+    assert "argument DOC: it is empty" in capsys.readouterr().err
+    for words in (["request", "", "--any-pcrs"], ["request", "x", "--any-pcrs", "-o", ""], ["diff", "a", ""]):
+        with pytest.raises(SystemExit) as stop:
+            main(["attestation", *words])
+        assert stop.value.code == 2
+
+
 def test_unreadable_files_are_named(
     document: str, root: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Missing, oversized and senseless inputs are one sentence each, with exit 1."""
+    """Missing, oversized and senseless inputs are one sentence and exit 2; with --json an object too."""
     large = tmp_path / "large"
     large.write_bytes(bytes(70_000))
     text = tmp_path / "text"
@@ -203,15 +223,45 @@ def test_unreadable_files_are_named(
         ([str(tmp_path), *root], "cannot be read: Is a directory"),
         ([str(large), *root], "larger than any attestation document"),
         ([str(text), *root], "neither a raw document nor one in base64 or hex"),
-        ([str(empty), *root], "step 2 (size)"),
         ([document, "--root", str(tmp_path / "absent")], "root certificate"),
         ([document, "--root", str(text)], "does not hold certificates"),
         ([document, "--root", str(empty)], "does not hold certificates"),
     ):
-        assert command(*words, "--any-pcrs") == 1
-        err = capsys.readouterr().err
+        assert command(*words, "--any-pcrs") == 2
+        out, err = capsys.readouterr()
         assert reason in err
-        assert err.count("\n") == 1
+        assert (out, err.count("\n")) == ("", 1)
+        assert command(*words, "--any-pcrs", "--json") == 2
+        out, err = capsys.readouterr()
+        assert json.loads(out) == {"Verified": None, "Error": err.removeprefix("cloister: ").rstrip("\n")}
+    assert command(str(empty), *root, "--any-pcrs") == 1
+    assert "step 2 (size)" in capsys.readouterr().err
+
+
+def test_what_was_not_compared_is_said(
+    document: str, root: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever accepts any registers and any age reads so, and programs too."""
+    assert command(document, *root, *AT, "--any-pcrs") == 0
+    text = capsys.readouterr().out
+    assert "NOT compared: PCRs, nonce, user_data, public_key, age\n" in text
+    assert "at any time in its signer's life, some three hours" in text
+    assert command(document, *root, *AT, *PCR0, "--max-age", "60", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["Compared"] == ["PCR0", "age"]
+    assert answer["NotCompared"] == ["nonce", "user_data", "public_key"]
+
+
+def test_a_debug_document_is_explained(
+    tmp_path: Path, root: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No image's registers are found in debug mode: the refusal names the options that are meant."""
+    path = tmp_path / "debug"
+    path.write_bytes(sign(CHAIN.credentials(NOW), module_id=MODULE_ID, now=NOW, pcrs=PcrBank().locked()))
+    assert command(str(path), *root, *AT, *PCR0, "--allow-debug") == 1
+    assert "PCR0 is zero, as in debug mode" in (err := capsys.readouterr().err)
+    assert err.endswith("say --any-pcrs --allow-debug\n")
+    assert command(str(path), *root, *AT, "--any-pcrs", "--allow-debug") == 0
 
 
 def test_a_name_that_cannot_be_read_is_no_crash(
@@ -262,7 +312,7 @@ def test_what_is_no_revocation_list_is_one_sentence(
     path = tmp_path / "list"
     if content is not None:
         path.write_bytes(content)
-    assert command(document, *root, *PCR0, *AT, "--crl", str(path)) == 1
+    assert command(document, *root, *PCR0, *AT, "--crl", str(path)) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "revocation list" in err

@@ -117,10 +117,12 @@ def test_measurements_may_be_named_by_what_they_measure(host: Path, capsys: Capt
     for options, register in (
         (["--signer", "another.pem"], "PCR8"),
         (["--role-arn", f"{ROLE}2"], "PCR3"),
-        (["--instance-id", "i-1"], "PCR4"),
+        (["--instance-id", "i-00000000000000001"], "PCR4"),
     ):
         assert expected(*options) == 1
-        assert f"(pcrs): {register} is " in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert f"(pcrs): {register} is " in err
+        assert register == "PCR8" or err.endswith(f", which is that of {options[1]}\n")
 
 
 def test_nitrotpm_registers_are_expected_by_their_own_option(host: Path, capsys: Capture) -> None:
@@ -174,7 +176,7 @@ def test_unreadable_expectations_are_one_sentence(host: Path, capsys: Capture) -
         (["--signer", "signed.eif"], "does not hold certificates"),
         (["--signer", "two.pem"], "holds 2 certificates, one was expected"),
     ):
-        assert expected(*options) == 1
+        assert expected(*options) == 2
         err = capsys.readouterr().err
         assert reason in err
         assert err.count("\n") == 1
@@ -188,6 +190,16 @@ def test_a_document_is_compared_with_an_image(host: Path, capsys: Capture) -> No
     assert command("diff", "hello.cose", "unsigned.eif") == 1
     assert capsys.readouterr().out.startswith("PCR8  (the image's signing certificate)\n< ")
     assert command("diff", "hello.cose", "signed.eif", "--only", "time") == 2
+    (host / "debug.cose").write_bytes(
+        sign(CREDENTIALS, module_id=MODULE_ID, now=datetime.now(UTC), pcrs=PcrBank().locked())
+    )
+    capsys.readouterr()
+    assert command("diff", "debug.cose", "signed.eif") == 1
+    out = capsys.readouterr().out
+    note = "(the whole image, in debug mode a document shows no image's)"
+    assert out.startswith(f"PCR0  {note}\n< {'00' * 48}\n> {PCRS[0].hex()}\n")
+    assert command("diff", "absent.cose", "signed.eif", "--json") == 2
+    assert "No such file" in json.loads(capsys.readouterr().out)["Error"]
 
 
 @contextmanager
@@ -208,6 +220,10 @@ def test_an_enclave_is_asked_and_verified(host: Path, capfdbinary: pytest.Captur
     with enclave():
         assert asked("--image", "signed.eif") == 0
         assert b"verified: all" in capfdbinary.readouterr().out
+        assert asked("--any-pcrs", "--json", "--output", "absent/own.cose") == 2
+        out, err = capfdbinary.readouterr()
+        assert json.loads(out) == {"Verified": None, "Error": "absent/own.cose: No such file or directory"}
+        assert err == b"cloister: absent/own.cose: No such file or directory.\n"
         assert asked("--any-pcrs", "--json", "--output", "own.cose") == 0
         nonce = json.loads(capfdbinary.readouterr().out)["Nonce"]
         assert expected("--nonce", nonce, "--any-pcrs") == 1
@@ -237,19 +253,20 @@ def test_what_does_not_verify_is_neither_printed_nor_written(host: Path, capsys:
 
 
 def test_an_enclave_that_cannot_be_asked_is_one_sentence(host: Path, capsys: Capture) -> None:
-    """No such enclave, nobody who listens, a nonce of a size that is not sent."""
+    """Exit 2: no such enclave, nobody who listens, a nonce of a size that is not sent."""
     with enclave():
         for word, options, reason in (
-            ("16", ["--nonce", "00"], "a nonce has 16 to 64 bytes, not 1"),
             ("16", ["--port", "3301", "--wait", "0.1"], "nothing accepts connections on (CID 16, port 3301)"),
-            ("17", [], "(CID 17, port 3300) cannot be reached"),
+            ("17", [], "no enclave with CID 17 runs"),
             ("4294967295", [], "4294967295"),
             ("absent", [], "absent"),
         ):
-            assert command("request", word, "--root", "root.pem", "--any-pcrs", *options) == 1
+            assert command("request", word, "--root", "root.pem", "--any-pcrs", *options) == 2
             err = capsys.readouterr().err
             assert reason in err
             assert err.count("\n") == 1
+    assert asked("--any-pcrs", "--nonce", "00") == 2
+    assert "an enclave is asked with 16 to 64 bytes, not 1" in capsys.readouterr().err
     for options in (["--port", "0"], ["--port", "x"], ["--output", "-", "--json"], ["--wait", "-1"]):
         assert asked("--any-pcrs", *options) == 2
 

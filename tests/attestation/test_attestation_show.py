@@ -129,7 +129,7 @@ def test_faulty_documents_are_shown_all_the_same(case: str, root: list[str], cap
 NOTHING = {
     "empty": (b"\xa0", "this is no attestation document: a COSE_Sign1 is an array"),
     "cut short": (DOCUMENT[:100], "goes beyond the end of the data"),
-    "trailing": (DOCUMENT + b"\0", "1 bytes follow the CBOR value"),
+    "trailing": (DOCUMENT + b"\0", "1 byte follows the CBOR value"),
     "payload is no CBOR": (encode_cbor([b"", {}, b"\xff", b""]), "the payload, 1 bytes, cannot be read"),
     "payload is no map": (encode_cbor([b"", {}, b"\x01", b""]), "the payload, 1 bytes, is not a CBOR map"),
 }

@@ -185,12 +185,16 @@ def test_tls_servers_are_verified(
 def test_the_web_may_redirect_but_not_elsewhere(site: Site) -> None:
     """Redirects to other pages are followed, those to files or round in circles are not."""
     site.pages |= {"/document": DOCUMENT, "/moved": "/document", "/file": "file:///etc/passwd"}
+    site.pages |= {f"/many/{step}": f"/many/{step + 1}" for step in range(9)}
+    site.pages["/secret"] = "http://user:word@127.0.0.1/"
     site.pages |= {"/round": "/round", "/ftp": "ftp://127.0.0.1/document"}
     assert read_document(f"{site.url}/moved") == DOCUMENT
     for page, reason in (
         ("/file", "answers 302, and 200 was expected"),
         ("/ftp", "redirects to 'ftp://127.0.0.1/document', which is not followed"),
-        ("/round", "answers 302"),
+        ("/round", "redirects in a circle"),
+        ("/many/0", "redirects once more, after 5 times"),
+        ("/secret", "redirects to an address with a password"),
         ("/absent", "answers 404, and 200 was expected"),
     ):
         with pytest.raises(CloisterError, match=reason):
@@ -221,3 +225,44 @@ def test_addresses_that_lead_nowhere_are_one_sentence(url: str, monkeypatch: pyt
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(CloisterError, match="cannot be fetched"):
         fetch(url)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("http://127.0.0.1:99999/", "cannot be fetched: Port out of range"),
+        ("http://127.0.0.1/\xe9", "has in percent-encoding alone"),
+        ("https://user:word@127.0.0.1/a", r"'https://\.\.\.@127.0.0.1/a' holds a user's name or password"),
+        ("file:///etc/passwd", "is of a kind that is not fetched"),
+        ("FTP://127.0.0.1/document", "is of a kind that is not fetched"),
+    ],
+)
+def test_addresses_that_are_not_fetched_are_told(word: str, reason: str) -> None:
+    """What cannot be an address, or holds a secret, is refused before anything is sent, and not repeated."""
+    with pytest.raises(CloisterError, match=reason) as caught:
+        read_document(word)
+    assert "word@" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+            "holds a CERTIFICATE, not",
+        ),
+        (
+            b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n",
+            "holds a PRIVATE KEY, not",
+        ),
+        (bytes.fromhex("30820200") + bytes(512), "looks like a certificate in DER"),
+        (b".eif" + bytes(10 * MAX_TEXT), r"is an enclave's image \(EIF\), not an attestation document"),
+    ],
+    ids=["certificate", "key", "DER", "image"],
+)
+def test_what_else_was_meant_is_named(content: bytes, reason: str, tmp_path: Path) -> None:
+    """A certificate, a key or an image in the document's place is told by its kind."""
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    with pytest.raises(CloisterError, match=reason):
+        read_document(str(path))

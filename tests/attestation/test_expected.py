@@ -12,7 +12,9 @@ from cloister.attestation import (
     Document,
     Expected,
     Revocation,
+    RootsError,
     VerificationError,
+    load_roots,
     sign,
     verify,
 )
@@ -112,6 +114,78 @@ def test_expectations_that_say_nothing_or_cannot_be_met_are_refused(expect: dict
     """Empty sets, registers of zeros, empty fields and wrong types are mistakes of the caller."""
     refused("expectations", Expected(**expect))
     refused("expectations", Expected(**expect), b"")
+
+
+WRONG_TYPES: dict[str, tuple[dict[str, Any], str]] = {
+    "seconds for an age": ({"max_age": 60}, "max_age is a datetime.timedelta, not int"),
+    "registers by name": ({"pcrs": {"0": PCRS[0]}}, "a register's number is an int, not str"),
+    "registers in a list": ({"pcrs": [PCRS[0]]}, "pcrs maps a register's number to 48 bytes, and is list"),
+    "registers as a text": ({"nitrotpm_pcrs": "00"}, "nitrotpm_pcrs maps"),
+    "a nonce as text": ({"nonce": "abc"}, "the expected nonce is not bytes but str"),
+    "a signer in DER": ({"signer": der(SIGNER)}, "the expected signer is a certificate"),
+    "a word for yes": ({"any_pcrs": "no"}, "any_pcrs is True or False, not str"),
+    "a number for yes": ({"allow_debug": 0}, "allow_debug is True or False, not int"),
+    "nothing for no": ({"reconstruct": None}, "reconstruct is True or False, not None"),
+    "one revocation": ({"revoked": Revocation.of(SIGNER)}, "revoked holds Revocation"),
+    "serials as text": ({"revoked": ["01"]}, "revoked holds Revocation"),
+    "no revocations": ({"revoked": None}, "revoked holds Revocation"),
+}
+
+
+@pytest.mark.parametrize(("fields", "reason"), WRONG_TYPES.values(), ids=WRONG_TYPES)
+def test_an_expectation_of_a_wrong_type_is_named(fields: dict[str, Any], reason: str) -> None:
+    """Callers without a type checker learn in one sentence which argument is wrong."""
+    assert refused("expectations", Expected(**{"pcrs": IMAGE} | fields)).startswith(reason)
+
+
+WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "roots as PEM": ({"roots": b"-----BEGIN"}, "roots is a sequence of certificates, as load_roots"),
+    "no roots": ({"roots": None}, "roots is a sequence of certificates"),
+    "one root": ({"roots": ROOTS[0]}, r"roots is a sequence.* \[root\] is one"),
+    "roots in DER": ({"roots": [der(ROOTS[0])]}, "roots holds certificates.* not bytes"),
+    "time as text": ({"now": "2026-11-25"}, "the time to verify at is a datetime.datetime"),
+    "registers alone": ({"expect": IMAGE}, "what is expected is an Expected, not dict"),
+    "a dictionary as cache": ({"cache": {}}, "the cache is a CertificateCache, not dict"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "reason"), WRONG_ARGUMENTS.values(), ids=WRONG_ARGUMENTS)
+def test_an_argument_of_a_wrong_type_is_named(arguments: dict[str, Any], reason: str) -> None:
+    """So it is with the other arguments of verify."""
+    right: dict[str, Any] = {"roots": ROOTS, "now": NOW, "expect": Expected(pcrs=IMAGE)}
+    with pytest.raises(VerificationError, match=reason) as caught:
+        verify(DOCUMENT, **right | arguments)
+    assert caught.value.name == "expectations"
+
+
+def test_roots_are_read_from_bytes() -> None:
+    """A file's name, or a certificate read already, is refused in a sentence."""
+    for wrong, kind in (("root.pem", "str"), (ROOTS[0], "Certificate"), (None, "NoneType")):
+        with pytest.raises(RootsError, match=f"the bytes of a file, and {kind} was given"):
+            load_roots(wrong)  # type: ignore[arg-type]  # the claim
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        (timedelta(seconds=60, microseconds=1), "the document is 1 min 0.001 s old, and 1 min is allowed"),
+        (timedelta(hours=2, seconds=3.5), "the document is 2 h 3.5 s old, and 1 min is allowed"),
+        (-timedelta(minutes=6), "the document is 6 min in the future, and 1 min is allowed"),
+    ],
+)
+def test_an_age_is_spelled_in_its_units(age: timedelta, words: str) -> None:
+    """An age that is refused never reads like the one that is allowed."""
+    expect = Expected(pcrs=IMAGE, max_age=timedelta(minutes=1))
+    signed_at = NOW + timedelta(minutes=30)
+    document = sign(CREDENTIALS, module_id=MODULE_ID, now=signed_at, pcrs=PCRS)
+    made = passes(Expected(pcrs=IMAGE), document).time
+    assert refused("age", expect, document, now=made + age) == words
+
+
+def test_a_debug_document_explains_its_registers() -> None:
+    """An image's register is never found in debug mode, and the refusal says so."""
+    debug = sign(CREDENTIALS, module_id=MODULE_ID, now=NOW, pcrs=PcrBank().locked())
+    assert "zero, as in debug mode" in refused("pcrs", Expected(pcrs=IMAGE, allow_debug=True), debug)
 
 
 @pytest.mark.parametrize("index", range(3))

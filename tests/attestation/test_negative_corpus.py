@@ -202,6 +202,7 @@ def test_the_table_names_each_difference() -> None:
         ["--only", "no-such-case", "--", "true"],
         ["--only", "(", "--", "true"],
         ["--", "sh", "-c", "exit 127"],
+        ["--", "true", "{document}", "--at={bogus}"],
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_sentence(arguments: list[str]) -> None:
@@ -210,6 +211,27 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(arguments: list[str]) -> Non
     assert done.returncode == 2
     assert done.stderr.startswith("run.py: ")
     assert done.stderr.count("\n") == 1
+    assert "manifest" not in done.stderr or {"--corpus", "no-such-case"} & {*arguments}
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "1e9", "soon"])
+def test_a_time_limit_that_is_none_is_wrong_usage(seconds: str) -> None:
+    """Every case would time out, or none ever."""
+    done = run("--timeout", seconds, "--", "true")
+    assert done.returncode == 2
+    assert f"'{seconds}' is not a number of seconds above 0" in done.stderr
+
+
+def test_a_command_that_refuses_everything_may_be_mistyped() -> None:
+    """The runner says so when no right document is accepted, and says nothing when one is."""
+    done = run("--only", "^(plain|tag-18|nonce-other)$", "--", "sh", "-c", "echo unknown option; exit 2")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "run.py: it refuses every sound document too: is the command right? Its first words: unknown option\n"
+    )
+    some = 'test "$0" = plain'
+    assert run("--only", "^(plain|tag-18)$", "--", "sh", "-c", some, "{id}").stderr == ""
+    assert run("--only", "^nonce-other$", "--", "false").stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -253,3 +253,76 @@ def test_no_command_writes_over_the_root_of_trust(
     assert code == 1
     assert "among the root of trust's own files" in err
     assert {path.name: path.read_bytes() for path in host.pki.iterdir()} == before
+
+
+def test_distrust_reaches_every_older_root(made: Cloister) -> None:
+    """After two rotations, the second with --distrust-old, the newest root alone is accepted."""
+    assert made("pki", "rotate")[0] == 0
+    assert made("pki", "rotate", "--distrust-old")[0] == 0
+    _, out, _ = made("pki", "export-root", "--all", "--fingerprint")
+    assert len(out.split()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("take-offline", "", "--no-passphrase"),
+        ("import", ""),
+        ("export-root", ""),
+        ("delegate", "--out", "", "--no-passphrase"),
+        ("rotate", "--offline", "", "--no-passphrase"),
+        ("rotate", "--level", "regional", "--root-key", ""),
+        ("take-offline", "x", "--passphrase-file", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_names_nothing(made: Cloister, words: tuple[str, ...]) -> None:
+    """An unset variable in a file's place is a mistake of usage, and changes nothing."""
+    before = overview(made)
+    assert made("pki", *words)[0] == 2
+    assert overview(made) == before
+
+
+def test_the_root_key_does_not_go_into_the_state_directory(made: Cloister, host: Places) -> None:
+    """The state directory is this host, not a place away from it."""
+    code, _, err = made("pki", "take-offline", str(host.pki.parent), "--no-passphrase")
+    assert code == 1
+    assert "name a place elsewhere" in err
+
+
+def test_another_root_s_key_delegates_nothing_here(made: Cloister, tmp_path: Path) -> None:
+    """A bundle under another root than this host's is refused, and not written."""
+    other, bundle = tmp_path / "other.key", tmp_path / "b.bundle"
+    assert made("pki", "take-offline", str(other), "--no-passphrase")[0] == 0
+    assert made("pki", "rotate", "--key", "file")[0] == 0
+    code, _, err = made("pki", "delegate", "--out", str(bundle), "--root-key", str(other), "--no-passphrase")
+    assert code == 1
+    assert "another root's" in err
+    assert not bundle.exists()
+
+
+def test_passphrases_are_long_enough_and_not_ignored(made: Cloister, tmp_path: Path) -> None:
+    """A short passphrase is refused, and so is one given beside --no-passphrase."""
+    secret, key = tmp_path / "secret", tmp_path / "root.key"
+    secret.write_text("abc\n")
+    words = ("pki", "take-offline", str(key), "--passphrase-file", str(secret))
+    assert "shorter than 8" in made(*words)[2]
+    assert "exclude each other" in made(*words, "--no-passphrase")[2]
+    assert not key.exists()
+
+
+def test_a_damaged_identity_is_not_replaced_unasked(made: Cloister, host: Places) -> None:
+    """Every verb says that host.json is damaged, none that there is no root, and none makes another."""
+    (host.pki / "host.json").write_text("{}")
+    for words in (("show",), ("init",), ("rotate",), ("export-root",)):
+        code, _, err = made("pki", *words)
+        assert code == 1
+        assert "host.json, this host's identity, is damaged" in err
+    assert (host.pki / "host.json").read_text() == "{}"
+
+
+def test_a_carrying_away_that_fails_changes_nothing(made: Cloister, tmp_path: Path) -> None:
+    """Where the key's file cannot be written, the authorities are those of before."""
+    before = overview(made)
+    assert made("pki", "take-offline", str(tmp_path / "none" / "root.key"), "--no-passphrase")[0] == 1
+    assert overview(made) == before

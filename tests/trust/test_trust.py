@@ -85,12 +85,19 @@ def test_making_it_again_changes_nothing(trust: Trust) -> None:
 @pytest.mark.parametrize("name", ["host.json", "root.pem", "regional.pem", "zonal.pem", "instance.pem"])
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut", "garbage"])
 def test_a_half_written_state_recovers(trust: Trust, name: str, damage: str) -> None:
-    """Each file but the root's key is made again when it is missing or damaged, and the root stays."""
+    """Each file but the root's key is made again when it is missing or damaged, and the root stays.
+
+    A damaged identity is refused: another in its place would change PCR3 and PCR4 unasked.
+    """
     path = trust.directory / name
     if damage == "gone":
         path.unlink()
     else:
         path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-60], "garbage": b"\xff\x00" * 50}[damage])
+    if name == "host.json" and damage != "gone":
+        with pytest.raises(TrustError, match="identity, is damaged: restore it"):
+            initialise(trust.directory, region="eu-central-1", instance_id=INSTANCE_ID, now=NOW)
+        return
     again = initialise(trust.directory, region="eu-central-1", instance_id=INSTANCE_ID, now=NOW)
     assert again.root_certificate == trust.root_certificate
     check(again, again.enclave_credentials(MODULE_ID, NOW), NOW)

@@ -49,7 +49,7 @@ def test_an_enclave_says_what_it_is(tmp_path: Path) -> None:
         nonce = asked.stderr.decode().removeprefix("nonce ").strip()
         attestation(host, "verify", tmp_path / "asked.cose", "--image", image, "--nonce", nonce)
         host.cli("terminate-enclave", "--all")
-        ended = attestation(host, "request", "hello", "--any-pcrs", code=1)
+        ended = attestation(host, "request", "hello", "--any-pcrs", code=2)
         assert "does not run any more" in ended.stderr
         host.start(image, "--debug-mode")
         assert "(debug)" in attestation(host, "request", "hello", "--image", image, code=1).stderr

@@ -4,7 +4,7 @@ from cloister.attestation.document import Document, DocumentError
 from cloister.attestation.expected import Expected
 from cloister.attestation.sign import Signer, sign
 from cloister.attestation.verify import MAX_DOCUMENT, STEPS, VerificationError, verify
-from cloister.pki import CertificateCache, Revocation, load_roots
+from cloister.pki import CertificateCache, Revocation, RootsError, load_roots
 
 __all__ = [
     "MAX_DOCUMENT",
@@ -14,6 +14,7 @@ __all__ = [
     "DocumentError",
     "Expected",
     "Revocation",
+    "RootsError",
     "Signer",
     "VerificationError",
     "load_roots",

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.attestation.document import MAX_FIELD, NITROTPM_PCR_COUNT
 from cloister.pcrs import IMAGE_PCRS, PCR_COUNT, PCR_SIZE, SIGNER_PCR, measure_bytes
-from cloister.pki import Revocation
+from cloister.pki import CertificateCache, Revocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +63,33 @@ class Expected:
     def fault(self, now: datetime | None) -> str | None:
         """Return why no document can or may meet this at the given time; None if one can."""
         return (
-            self._missing()
+            self._fault_of_types(now)
+            or self._missing()
             or _fault_of_registers(self.pcrs, PCR_COUNT)
             or _fault_of_registers(self.nitrotpm_pcrs, NITROTPM_PCR_COUNT)
             or self._vacuous()
             or self._fault_of_fields()
             or self._fault_of_times(now)
         )
+
+    def _fault_of_types(self, now: Any) -> str | None:
+        """Name what is of another type than it is declared, as callers without a type checker have it."""
+        for name, bank in (("pcrs", self.pcrs), ("nitrotpm_pcrs", self.nitrotpm_pcrs)):
+            if bank is not None and not isinstance(bank, Mapping):
+                return f"{name} maps a register's number to 48 bytes, and is {_type(bank)}"
+        if self.signer is not None and not isinstance(self.signer, x509.Certificate):
+            return f"the expected signer is a certificate (of cryptography.x509), not {_type(self.signer)}"
+        if self.max_age is not None and not isinstance(self.max_age, timedelta):
+            return f"max_age is a datetime.timedelta, not {_type(self.max_age)}"
+        if now is not None and not isinstance(now, datetime):
+            return f"the time to verify at is a datetime.datetime with a time zone, not {_type(now)}"
+        for name in ("any_pcrs", "allow_debug", "reconstruct"):
+            if not isinstance(getattr(self, name), bool):
+                return f"{name} is True or False, not {_type(getattr(self, name))}"
+        revoked: Any = self.revoked
+        if not isinstance(revoked, Collection) or (revoked and not isinstance(next(iter(revoked)), tuple)):
+            return f"revoked holds Revocation(issuer, serial) alone, and is {_type(self.revoked)}"
+        return None
 
     def _missing(self) -> str | None:
         if not (self.any_pcrs or self.pcrs or self.nitrotpm_pcrs or self.signer is not None):
@@ -79,8 +99,6 @@ class Expected:
             return "the expected PCRs are an empty set, which every document would meet"
         if self.nitrotpm_pcrs and (self.pcrs or self.signer is not None):
             return "an enclave's PCRs or signer and a NitroTPM's PCRs cannot both be expected of one document"
-        if self.signer is not None and not isinstance(self.signer, x509.Certificate):
-            return "the expected signer is not a certificate"
         return None
 
     def _vacuous(self) -> str | None:
@@ -100,8 +118,12 @@ class Expected:
             ("public_key", self.public_key),
         )
         for name, value in fields:
-            if value is not None and not (isinstance(value, bytes) and 1 <= len(value) <= MAX_FIELD):
-                return f"the expected {name} is not 1 to {MAX_FIELD} bytes"
+            if value is None:
+                continue
+            if not isinstance(value, bytes):
+                return f"the expected {name} is not bytes but {_type(value)}"
+            if not 1 <= len(value) <= MAX_FIELD:
+                return f"the expected {name} has {len(value)} bytes, not 1 to {MAX_FIELD}"
         return None
 
     def _fault_of_times(self, now: datetime | None) -> str | None:
@@ -114,10 +136,32 @@ class Expected:
 
 def _fault_of_registers(bank: Mapping[Any, Any] | None, count: int) -> str | None:
     for index, value in (bank or {}).items():
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+        if isinstance(index, bool) or not isinstance(index, int):
+            return f"a register's number is an int, not {_type(index)}"
+        if not 0 <= index < count:
             return f"there is no PCR{index}: registers are 0 to {count - 1}"
         if not isinstance(value, bytes):
-            return f"the expected PCR{index} is not bytes but {type(value).__name__}"
+            return f"the expected PCR{index} is not bytes but {_type(value)}"
         if len(value) != PCR_SIZE:
             return f"the expected PCR{index} has {len(value)} bytes, not {PCR_SIZE}"
     return None
+
+
+def fault_of_arguments(roots: Any, expect: Any, cache: Any) -> str | None:
+    """Return which of ``verify``'s arguments has a type that nothing can be verified with; None if all do."""
+    if isinstance(roots, x509.Certificate):
+        return "roots is a sequence of certificates, and one certificate was given: [root] is one"
+    if not isinstance(roots, Collection) or isinstance(roots, str | bytes | bytearray | memoryview):
+        return f"roots is a sequence of certificates, as load_roots reads them, not {_type(roots)}"
+    for root in roots:
+        if not isinstance(root, x509.Certificate):
+            return f"roots holds certificates, as load_roots reads them, not {_type(root)}"
+    if not isinstance(expect, Expected):
+        return f"what is expected is an Expected, not {_type(expect)}"
+    if cache is not None and not isinstance(cache, CertificateCache):
+        return f"the cache is a CertificateCache, not {_type(cache)}"
+    return None
+
+
+def _type(value: object) -> str:
+    return "None" if value is None else type(value).__name__

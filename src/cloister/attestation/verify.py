@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloister.attestation.document import Document, DocumentError
-from cloister.attestation.expected import Expected
+from cloister.attestation.expected import Expected, fault_of_arguments
 from cloister.cose import CoseError, IndefiniteMap, Sign1
 from cloister.errors import CloisterError
 from cloister.pcrs import IMAGE_PCRS, ZERO_PCR
@@ -71,7 +71,7 @@ def verify(
     must be aware; None judges certificates at the document's own time, which proves no freshness. ``cache``
     remembers chains that passed, so that for them only the time, the roots and revocation are judged again.
     """
-    if fault := expect.fault(now):
+    if fault := fault_of_arguments(roots, expect, cache) or expect.fault(now):
         _refuse("expectations", fault)
     envelope = _open(document)
     content = _read(envelope.payload)
@@ -108,6 +108,17 @@ def _shown(value: bytes | None) -> str:
     if not value:
         return _NAMES[value]
     return value.hex() if len(value) <= 32 else f"{value[:32].hex()}... ({len(value)} bytes)"
+
+
+def _spell(length: timedelta) -> str:
+    """Write how long something is, to the millisecond above, so that more than a limit never reads as it."""
+    minutes, milliseconds = divmod(-(-length // timedelta(milliseconds=1)), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours // 24, "d"), (hours % 24, "h"), (minutes, "min")]
+    words = [f"{count} {unit}" for count, unit in parts if count]
+    if milliseconds or not words:
+        words.append(f"{milliseconds / 1000:g} s")
+    return " ".join(words)
 
 
 def _utc(now: datetime) -> datetime:
@@ -158,10 +169,10 @@ def _check_time(content: Document, leaf: x509.Certificate, now: datetime, max_ag
         return
     age = now - content.time
     if age > max_age:
-        _refuse("age", f"the document is {age} old, and {max_age} is allowed")
+        _refuse("age", f"the document is {_spell(age)} old, and {_spell(max_age)} is allowed")
     ahead = min(max_age, MAX_SKEW)
     if -age > ahead:
-        _refuse("age", f"the document is {-age} in the future, and {ahead} is allowed")
+        _refuse("age", f"the document is {_spell(-age)} in the future, and {_spell(ahead)} is allowed")
 
 
 def _check_debug(content: Document, expect: Expected) -> None:
@@ -172,7 +183,10 @@ def _check_debug(content: Document, expect: Expected) -> None:
         )
     for index in IMAGE_PCRS:
         if expect.pcrs and expect.pcrs.get(index) == ZERO_PCR:
-            _refuse("debug", f"PCR{index} is expected to be zero, as it is in debug mode alone")
+            _refuse(
+                "debug",
+                f"PCR{index} is expected to be zero, as it is in debug mode alone: expect the image's own",
+            )
 
 
 def _check_pcrs(content: Document, expect: Expected) -> None:
@@ -185,6 +199,9 @@ def _check_pcrs(content: Document, expect: Expected) -> None:
         found = content.pcrs.get(index)
         if found is None:
             _refuse("pcrs", f"PCR{index} is expected, and the document does not show it")
+        if found != wanted and content.debug and index in IMAGE_PCRS:
+            why = "zero, as in debug mode, which shows no image's registers, and not"
+            _refuse("pcrs", f"PCR{index} is {why} {wanted.hex()}")
         if found != wanted:
             _refuse("pcrs", f"PCR{index} is {found.hex()}, not {wanted.hex()}")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from pathlib import Path
 from typing import Final
 
 MAX_SECONDS: Final = 10_000_000.0
@@ -10,6 +11,18 @@ MAX_SECONDS: Final = 10_000_000.0
 
 FILES: Final = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 """What an argument that names a file has as ``complete`` (shtab's FILE, without loading it)."""
+
+
+def name_argument(text: str) -> str:
+    """Read a name of something, for argparse; an empty one, as of an unset variable, names nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, and a name was expected")
+    return text
+
+
+def path_argument(text: str) -> Path:
+    """Read a file's name, for argparse; an empty one would mean the current directory."""
+    return Path(name_argument(text))
 
 
 def seconds(text: str) -> float:

@@ -5,22 +5,22 @@ import getpass
 import os
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Final
 
-from cloister.cli.options import FILES
+from cloister.cli.options import FILES, path_argument
 from cloister.errors import CloisterError
 from cloister.trust import PIN_VARIABLE
 
 VARIABLE: Final = "CLOISTER_PASSPHRASE"
 _MAX: Final = 4096
+_LEAST: Final = 8
 
 
 def add_passphrase_options(parser: argparse.ArgumentParser, what: str) -> None:
     """Declare where the passphrase of ``what`` comes from."""
     file = parser.add_argument(
         "--passphrase-file",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help=f"read the passphrase of {what} from here (default: ${VARIABLE}, else asked for)",
     )
@@ -37,6 +37,8 @@ def add_no_passphrase_option(parser: argparse.ArgumentParser) -> None:
 def new_passphrase(args: argparse.Namespace, what: str) -> bytes | None:
     """Return the passphrase of a file to be written, None if it is to have none; raise CloisterError."""
     if args.no_passphrase:
+        if args.passphrase_file is not None and getattr(args, "root_key", None) is None:
+            raise CloisterError("--no-passphrase and --passphrase-file exclude each other")
         return None
     given = _given(args)
     if given is None:
@@ -45,6 +47,8 @@ def new_passphrase(args: argparse.Namespace, what: str) -> bytes | None:
             raise CloisterError("the two passphrases differ")
     if not given:
         raise CloisterError(f"the passphrase for {what} is empty: give one, or say --no-passphrase")
+    if len(given) < _LEAST:
+        raise CloisterError(f"the passphrase for {what} is shorter than {_LEAST} bytes: give a longer one")
     return given
 
 

@@ -47,7 +47,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one sub-verb."""
-    for name in ("offline", "file"):  # a medium's directory stands for a file in it
+    for name in ("offline", "file", "root_key"):  # a medium's directory stands for a file in it
         path = getattr(args, name, None)
         if path is not None and path.is_dir() and args.pki_verb != "export-root":
             setattr(args, name, path / KEY_NAME)
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     written = (getattr(args, "offline", None), getattr(args, "out", None), getattr(args, "file", None))
     for path in written if args.pki_verb != "import" else ():
         if path is not None:
-            check_elsewhere(directory, path)
+            check_elsewhere(directory.parent, path)
     verbs = {
         "init": _init,
         "show": _show,
@@ -216,6 +216,8 @@ def _delegate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     region = args.region or open_trust(directory).region
     root = _root_key(args)
     passphrase = new_passphrase(args, f"'{args.out}'")
+    if root is not None:
+        print(f"the root is {fingerprint(root.certificate)}")
     bundle = delegate(directory, region, now, root=root, span=args.span, passphrase=passphrase, pin=ask_pin)
     save_text(args.out, bundle)
     print(f"{args.out}: issue under this root in {region}; 'cloister pki import' there, then remove the file")

@@ -3,9 +3,8 @@
 import argparse
 import re
 from datetime import timedelta
-from pathlib import Path
 
-from cloister.cli.options import FILES
+from cloister.cli.options import FILES, path_argument
 from cloister.cli.passphrase import add_no_passphrase_option, add_passphrase_options
 from cloister.trust import LEVELS, MAX_SPAN, OVERLAP
 
@@ -122,7 +121,7 @@ def _add_overlap(parser: argparse.ArgumentParser) -> None:
 
 def _file(parser: argparse._ActionsContainer, name: str, **options: object) -> None:
     metavar = "FILE" if name.startswith("-") else "file"
-    action = parser.add_argument(name, type=Path, metavar=metavar, **options)  # type: ignore[arg-type]
+    action = parser.add_argument(name, type=path_argument, metavar=metavar, **options)  # type: ignore[arg-type]
     action.complete = FILES  # type: ignore[attr-defined]
 
 

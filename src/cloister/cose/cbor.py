@@ -35,9 +35,9 @@ def decode_cbor(data: bytes, *, max_depth: int = MAX_DEPTH, minimal: bool = True
     """Return the one value that the bytes hold; raise CborError (RFC 8949, section 3)."""
     reader = _Reader(bytes(data), minimal=minimal)
     value = reader.read(max_depth)
-    if reader.position != len(reader.data):
+    if left := len(reader.data) - reader.position:
         raise CborError(
-            f"{len(reader.data) - reader.position} bytes follow the CBOR value, which must stand alone"
+            f"{left} byte{' follows' if left == 1 else 's follow'} the CBOR value, which must stand alone"
         )
     return value
 

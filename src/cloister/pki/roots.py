@@ -18,6 +18,8 @@ def load_roots(data: bytes) -> tuple[x509.Certificate, ...]:
     Whoever pins a root should have compared its SHA-256 fingerprint, ``certificate.fingerprint(SHA256())``,
     with one from another source. Whether it may issue is checked with every chain.
     """
+    if not isinstance(data, bytes):
+        raise RootsError(f"roots are read from the bytes of a file, and {type(data).__name__} was given")
     if len(data) > MAX_ROOTS:
         raise RootsError(f"root certificates in {len(data)} bytes are too many: at most {MAX_ROOTS} are read")
     try:

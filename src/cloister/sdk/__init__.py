@@ -6,6 +6,7 @@ Synchronous; needs the standard library and ``cryptography`` alone; the same cod
 from cloister.aws import Fault
 from cloister.sdk.attestation_protocol import (
     ATTESTATION_PORT,
+    NONCE_SIZES,
     AttestationRequestError,
     ask_enclave,
     request_attestation,
@@ -26,6 +27,7 @@ from cloister.sdk.streams import (
 __all__ = [
     "ATTESTATION_PORT",
     "MAX_MESSAGE",
+    "NONCE_SIZES",
     "PARENT_CID",
     "AttestationRequestError",
     "AwsCredentials",

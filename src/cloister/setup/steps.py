@@ -119,7 +119,8 @@ def _kit(places: Places, wishes: Wishes, architecture: str, progress: Progress) 
 def _trust(places: Places, wishes: Wishes) -> str:
     try:
         trust = open_trust(places.pki)
-    except TrustMissingError:
+    except TrustMissingError as error:
+        mended = (places.pki / "root.pem").exists()
         instance = wishes.instance_id or new_instance_id()
         trust = initialise(
             places.pki,
@@ -128,6 +129,9 @@ def _trust(places: Places, wishes: Wishes) -> str:
             role_arn=wishes.role_arn,
             now=datetime.now(UTC),
         )
+        if mended:
+            what = error.message.partition(": run '")[0]
+            return f"{what}; mended, now {trust.instance_id} in {trust.region}"
         return f"made for {trust.instance_id} in {trust.region}"
     for name, wish, have in (
         ("instance id", wishes.instance_id, trust.instance_id),

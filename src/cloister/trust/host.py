@@ -49,10 +49,16 @@ def new_instance_id() -> str:
 
 
 def read_host(directory: Path) -> Host | None:
-    """Read the host's identity; None when there is none that makes sense."""
-    content = read(directory / "host.json")
+    """Read the host's identity; None when there is none; raise TrustError for one that makes no sense.
+
+    It was written whole: what makes no sense is not left by an interruption, and nobody replaces it unasked.
+    """
+    path = directory / "host.json"
+    content = read(path)
+    if content is None:
+        return None
     try:
-        members = json.loads(content or b"")
+        members = json.loads(content)
         host = Host(
             members["region"],
             members["instance_id"],
@@ -60,8 +66,11 @@ def read_host(directory: Path) -> Host | None:
             members.get("document_map", DOCUMENT_MAPS[0]),
         )
         host.check()
-    except (ValueError, TypeError, KeyError, CloisterError):
-        return None
+    except (ValueError, TypeError, KeyError, CloisterError) as error:
+        raise TrustError(
+            f"{path}, this host's identity, is damaged: restore it, or remove it and run 'cloister setup' "
+            "for a new one"
+        ) from error
     return host
 
 

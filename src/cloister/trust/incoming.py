@@ -35,6 +35,10 @@ def read_incoming(content: bytes, passphrase: bytes | None, now: datetime) -> Ne
     """Return the root, with its key or with regional authorities, that a file holds; raise TrustError."""
     entries = split(content)
     roots = [entry for entry in entries if entry.certificate.issuer == entry.certificate.subject]
+    if not entries:
+        raise TrustError(
+            "the file is empty, cut short or of another kind: expected a root or a bundle, in PEM"
+        )
     if len(roots) != 1:
         raise TrustError(f"the file holds {len(roots)} roots: expected a root with its key, or a bundle")
     (root,) = roots

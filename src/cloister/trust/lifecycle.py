@@ -144,9 +144,10 @@ def take_offline(
         with locked(directory):
             _unchanged(directory, certificate)
             settle(directory)
+            if path is not None:  # first, so that a medium that cannot be written changes nothing here
+                save_root(path, root, passphrase)
             write_keyed(directory / "regional.pem", series)
             if path is not None:
-                save_root(path, root, passphrase)
                 remove(directory / "root.key")
             renew(directory, certificate, region=host.region, instance_id=host.instance_id, now=now)
     return covered_until(series, now) or now
@@ -167,7 +168,8 @@ def delegate(
     It is the root's certificate and regional authorities with their keys, encrypted under the passphrase.
     """
     with reporting(directory):
-        certificate = root.certificate if root is not None else read_root(directory)
+        have = _root_or_none(directory) if root is not None else read_root(directory)
+        certificate = root.certificate if root is not None and have is None else read_root(directory)
         root = _signer(directory, certificate, root, pin)
     series = issue_series(root, region=region, now=now, span=OFFLINE_SPAN if span is None else span)
     sealed = [keyed(entry.open(), passphrase=passphrase) for entry in series]
@@ -243,5 +245,7 @@ def _root_or_none(directory: Path) -> x509.Certificate | None:
 def _host(directory: Path) -> Host:
     host = read_host(directory)
     if host is None:
-        raise TrustMissingError(f"{directory / 'host.json'} is missing or damaged: run 'cloister setup'")
+        raise TrustMissingError(
+            f"{directory / 'host.json'} is missing: run 'cloister setup' for a new identity"
+        )
     return host

@@ -60,7 +60,7 @@ def look(directory: Path, now: datetime) -> Overview:
         entry = root_entry(directory, root)
         series = issued_by(root, read_keyed(directory / "regional.pem"))
         series = [one for one in series if one.certificate.not_valid_after_utc > now]
-        retired = [one for one in read_retired(directory) if one[1] > now]
+        retired = [one for one in read_retired(directory) if one[1] > now and one[0] != root]
         chain = _chain(trust, series, now)
     return Overview(
         trust=trust,

@@ -26,6 +26,7 @@ from cloister.trust.renewal import issued_by
 
 OVERLAP: Final = timedelta(days=1)
 """How long a retired root's documents are still accepted; enclaves leave it within 3 hours."""
+HOW_TO_BEGIN: Final = "run 'cloister setup', 'cloister pki init', or 'cloister pki import BUNDLE'"
 _AMAZON_ROOT: Final = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 
 
@@ -45,7 +46,7 @@ def read_root(directory: Path) -> x509.Certificate:
     path = directory / "root.pem"
     pem = read(path)
     if pem is None:
-        raise TrustMissingError(f"there is no root of trust in {directory}: run 'cloister setup'")
+        raise TrustMissingError(f"there is no root of trust in {directory}: {HOW_TO_BEGIN}")
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:

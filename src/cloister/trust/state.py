@@ -81,7 +81,9 @@ def open_trust(directory: Path) -> Trust:
         host = read_host(directory)
         root = read_root(directory)
     if host is None:
-        raise TrustMissingError(f"there is no root of trust in {directory}: run 'cloister setup'")
+        raise TrustMissingError(
+            f"{directory / 'host.json'} is missing: run 'cloister setup' for a new identity"
+        )
     return Trust(
         directory, host.region, host.instance_id, host.role_arn, root, document_map=host.document_map
     )

@@ -146,6 +146,8 @@ def common_name(certificate: x509.Certificate) -> str:
 def span(length: timedelta) -> str:
     """Say how long something is, in its two largest units."""
     seconds = int(length.total_seconds())
+    if length < timedelta(minutes=1) and seconds:
+        return f"{length.total_seconds():.3g} s"
     if seconds == 0:
         return f"{length / timedelta(milliseconds=1):.0f} ms"
     parts: list[str] = []

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +14,10 @@ from cloister.cli.attestation.dissection import OPTIONAL, Dissection, dissect
 from cloister.cli.attestation.expectations import image_registers
 from cloister.cli.attestation.report import meaning
 from cloister.cli.attestation.sources import FORMS, read_document
-from cloister.cli.options import FILES
+from cloister.cli.options import FILES, name_argument
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
-from cloister.pcrs import ZERO_PCR
+from cloister.pcrs import IMAGE_PCRS, ZERO_PCR
 
 SUMMARY: Final = "say how two documents differ, or a document and an image"
 DESCRIPTION: Final = f"""Say how two documents differ, or one and what an image measures; believe neither.
@@ -28,7 +27,7 @@ DESCRIPTION: Final = f"""Say how two documents differ, or one and what an image 
   cloister attestation diff hello.cose hello.eif
 
 Exit 0 when nothing differs, 1 when something does, 2 when there is trouble, as diff does.
-Of an image, PCR0, 1, 2 and 8 are compared.
+Of an image, PCR0, 1, 2 and 8 are compared; either may be the image, by its file's name.
 
 {FORMS}"""
 SECTIONS: Final = ("pcrs", "identity", "fields", "chain", "time")
@@ -57,8 +56,8 @@ class Difference:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    for name, what in (("first", "a document"), ("second", "a document, or an image (EIF file)")):
-        parser.add_argument(name, metavar=name.upper(), help=what).complete = FILES  # type: ignore[attr-defined]
+    for name, what in (("first", "a document, or an image (EIF file)"), ("second", "the other one")):
+        parser.add_argument(name, metavar=name.upper(), type=name_argument, help=what).complete = FILES  # type: ignore[attr-defined]
     parser.add_argument(
         "--only",
         choices=SECTIONS,
@@ -69,12 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare and print; trouble is 2 here."""
-    try:
-        differences = _compare(args)
-    except CloisterError as error:
-        print(f"cloister: {error}", file=sys.stderr)
-        return 2
+    """Compare and print."""
+    differences = _compare(args)
     wanted = args.only or SECTIONS
     differences = [one for one in differences if one.section in wanted]
     if args.json:
@@ -99,11 +94,14 @@ def _compare(args: argparse.Namespace) -> list[Difference]:
         for word, image in zip((args.first, args.second), images, strict=True)
     ]
     compared = {0, 1, 2, 8}
+    told = {index for registers in measured for index, value in registers.items() if value != ZERO_PCR}
     first_registers, second_registers = (
-        {index: value for index, value in registers.items() if index in compared and value != ZERO_PCR}
+        {index: value for index, value in registers.items() if index in compared & told}
         for registers in measured
     )
-    return list(_register_differences(first_registers, second_registers, nitrotpm=False))
+    debug = any(not any(any(registers.get(index, b"")) for index in IMAGE_PCRS) for registers in measured)
+    note = "in debug mode a document shows no image's" if debug else ""
+    return list(_register_differences(first_registers, second_registers, nitrotpm=False, note=note))
 
 
 def _is_image(word: str) -> bool:
@@ -147,12 +145,13 @@ def _unreadable_differences(first: Dissection, second: Dissection) -> Iterator[D
 
 
 def _register_differences(
-    first: Mapping[int, bytes], second: Mapping[int, bytes], *, nitrotpm: bool
+    first: Mapping[int, bytes], second: Mapping[int, bytes], *, nitrotpm: bool, note: str = ""
 ) -> Iterator[Difference]:
     for index in sorted({*first, *second}):
         if first.get(index) != second.get(index):
+            words = (meaning(index, nitrotpm=nitrotpm), note)
             sides = [None if side.get(index) is None else side[index].hex() for side in (first, second)]
-            yield Difference.between("pcrs", f"PCR{index}", sides, meaning(index, nitrotpm=nitrotpm))
+            yield Difference.between("pcrs", f"PCR{index}", sides, ", ".join(filter(None, words)))
 
 
 def _relation(first: Dissection, second: Dissection) -> str:

@@ -11,51 +11,56 @@ from typing import NoReturn
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cloister.attestation import Expected, Revocation
+from cloister.attestation import Expected, Revocation, VerificationError
 from cloister.build import map_image
 from cloister.cli.attestation.sources import MAX_TEXT
-from cloister.cli.options import FILES
+from cloister.cli.options import FILES, path_argument
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
 from cloister.measure import measure
 from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend, measure_bytes
+from cloister.pki import check_instance_id
 from cloister.places import current_places
-from cloister.trust import TrustMissingError, trusted_roots
+from cloister.trust import TrustMissingError, check_role_arn, trusted_roots
 
 _MAX_CRL = 1 << 20  # bytes
 _MEASURED = ("--pcr", "--image", "--signer", "--role-arn", "--instance-id", "--nitrotpm-pcr")
 
 
-def add_expectation_arguments(parser: argparse.ArgumentParser) -> None:
+def add_expectation_arguments(
+    parser: argparse.ArgumentParser, *, nonce_help: str = "the nonce the document must show"
+) -> None:
     """Declare what the document must show, of which registers are mandatory."""
     registers = parser.add_argument_group(
-        "expected measurements (at least one of these; they add up)",
+        "expected measurements (at least one of these; they add up, and --any-pcrs stands alone)",
         "An enclave is its PCRs: a document with a good signature alone says only that some enclave made it.",
     )
     registers.add_argument(
-        "--image", metavar="EIF", type=Path, help="PCR0, 1, 2 (and 8) as this image measures here"
+        "--image", metavar="EIF", type=path_argument, help="PCR0, 1, 2 (and 8) as this image measures here"
     ).complete = FILES  # type: ignore[attr-defined] # shtab's way
     registers.add_argument(
         "--signer",
         metavar="PEM",
-        type=Path,
+        type=path_argument,
         help="PCR8: any image signed with this certificate, old ones too",
     ).complete = FILES  # type: ignore[attr-defined]
     registers.add_argument("--pcr", metavar="N=HEX", type=_pcr, action="append", help="one PCR; repeatable")
-    registers.add_argument("--role-arn", metavar="ARN", help="PCR3 of hosts with this role")
-    registers.add_argument("--instance-id", metavar="ID", help="PCR4 of the host with this instance id")
+    registers.add_argument("--role-arn", metavar="ARN", type=_role_arn, help="PCR3 of hosts with this role")
+    registers.add_argument(
+        "--instance-id", metavar="ID", type=_instance_id, help="PCR4 of the host with this instance id"
+    )
     registers.add_argument(
         "--nitrotpm-pcr", metavar="N=HEX", type=_pcr, action="append", help="one PCR of a NitroTPM's document"
     )
-    registers.add_argument("--any-pcrs", action="store_true", help="accept any measurements")
+    registers.add_argument("--any-pcrs", action="store_true", help="accept any measurements: you judge them")
     others = parser.add_argument_group("other expectations")
-    others.add_argument("--nonce", metavar="HEX", type=_hex, help="the nonce the document must show")
+    others.add_argument("--nonce", metavar="HEX", type=_hex, help=nonce_help)
     others.add_argument("--user-data", metavar="HEX", type=_hex, help="the user data it must show")
     others.add_argument("--public-key", metavar="HEX", type=_hex, help="the public key it must show")
     others.add_argument(
         "--crl",
         metavar="FILE",
-        type=Path,
+        type=path_argument,
         action="append",
         help="refuse certificates on this revocation list, taken as yours: its signature is not checked; "
         "repeatable",
@@ -75,7 +80,7 @@ def add_root_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         metavar="PEM",
-        type=Path,
+        type=path_argument,
         action="append",
         help="file with trusted root certificates; repeatable (default: this host's own root)",
     ).complete = FILES  # type: ignore[attr-defined]
@@ -90,7 +95,7 @@ def hold_expectations(
         args.usage_error(f"argument --any-pcrs: not allowed with argument {given[0]}")
     if not given and not args.any_pcrs:
         args.usage_error(f"one of the arguments {' '.join(_MEASURED)} --any-pcrs is required")
-    return Expected(
+    expect = Expected(
         pcrs=_expected_pcrs(args) or None,
         nitrotpm_pcrs=_join(args.usage_error, [("--nitrotpm-pcr", args.nitrotpm_pcr or [])]) or None,
         any_pcrs=args.any_pcrs,
@@ -102,6 +107,22 @@ def hold_expectations(
         revoked=frozenset(entry for path in args.crl or [] for entry in _revoked(path)),
         reconstruct=args.reconstruct,
     )
+    if fault := expect.fault(datetime.now(UTC)):
+        args.usage_error(fault)
+    return expect
+
+
+def advice(error: VerificationError, args: argparse.Namespace) -> str:
+    """Say, after a refusal, what the options had to do with it; empty where there is nothing to say."""
+    if error.name != "pcrs":
+        return ""
+    for index, option in ((3, "role_arn"), (4, "instance_id")):
+        value = getattr(args, option, None)
+        if value is not None and re.match(f"PCR{index} is ", error.reason):
+            return f", which is that of {plain(value)}"
+    if "debug mode" in error.reason and getattr(args, "allow_debug", False):
+        return "; for an enclave in debug mode say --any-pcrs --allow-debug"
+    return ""
 
 
 def read_roots(paths: list[Path] | None) -> list[x509.Certificate]:
@@ -151,9 +172,25 @@ def _pcr(text: str) -> tuple[int, bytes]:
 
 
 def _hex(text: str) -> bytes:
-    if not re.fullmatch(r"(?:[0-9A-Fa-f]{2})*", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not an even number of hexadecimal digits")
+    if not re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not an even number of hexadecimal digits, above 0")
     return bytes.fromhex(text)
+
+
+def _role_arn(text: str) -> str:
+    try:
+        check_role_arn(text)
+    except CloisterError as error:
+        raise argparse.ArgumentTypeError(plain(error.message)) from None
+    return text
+
+
+def _instance_id(text: str) -> str:
+    try:
+        check_instance_id(text)
+    except CloisterError as error:
+        raise argparse.ArgumentTypeError(plain(error.message)) from None
+    return text
 
 
 def _expected_pcrs(args: argparse.Namespace) -> dict[int, bytes]:

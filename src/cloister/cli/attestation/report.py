@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from cloister.attestation import STEPS, Document, VerificationError
-from cloister.cli.attestation.certificates import CertificateView, view_certificate
+from cloister.attestation import STEPS, Document, Expected, VerificationError
+from cloister.cli.attestation.certificates import CertificateView, span, view_certificate
 from cloister.pcrs import ZERO_PCR
 
 DEBUG_WARNING: Final = (
@@ -74,17 +74,49 @@ def preview(value: bytes) -> str | None:
     return json.dumps(text if len(text) <= 200 else f"{text[:200]}...", ensure_ascii=False)
 
 
-def verified_lines(content: Document, now: datetime | None) -> list[str]:
+def moment_line(made: datetime, now: datetime | None) -> str:
+    """Return the line that says when a document was made; ``now`` is None when its own time is taken."""
+    if now is None:
+        words = "taken as the time of verification"
+    elif made <= now:
+        words = f"{span(now - made)} ago"
+    else:
+        words = f"{span(made - now)} in the FUTURE"
+    return f"time        {made:%Y-%m-%d %H:%M:%S.%f}"[:-3] + f" UTC, {words}"
+
+
+def compared(expect: Expected) -> tuple[list[str], list[str]]:
+    """Return what was held against the document, and what was not, by name."""
+    registers = [f"PCR{index}" for index in sorted(expect.registers)]
+    named = {
+        "nonce": expect.nonce,
+        "user_data": expect.user_data,
+        "public_key": expect.public_key,
+        "age": expect.max_age,
+    }
+    given = [name for name, value in named.items() if value is not None]
+    missing = [name for name in named if name not in given]
+    return [*registers, *given], missing if registers else ["PCRs", *missing]
+
+
+def _comparison_lines(expect: Expected) -> list[str]:
+    """Say what was compared; and what a document without nonce and age may be, which is old."""
+    done, left = compared(expect)
+    lines = [f"compared    {', '.join(done) or 'nothing'}"]
+    if left:
+        lines.append(f"            NOT compared: {', '.join(left)}")
+    if expect.nonce is None and expect.max_age is None:
+        lines.append("            it may have been made at any time in its signer's life, some three hours")
+    return lines
+
+
+def verified_lines(content: Document, now: datetime | None, expect: Expected) -> list[str]:
     """Say what a verified document says, for people."""
-    age = (
-        f"{now - content.time} before the time of verification"
-        if now
-        else "taken as the time of verification"
-    )
     lines = [
         f"verified: all {len(STEPS)} steps",
+        *_comparison_lines(expect),
         f"module      {content.module_id}" + (" (NitroTPM)" if content.nitrotpm else ""),
-        f"time        {content.time:%Y-%m-%d %H:%M:%S.%f} UTC, {age}",
+        moment_line(content.time, now),
         *([DEBUG_WARNING] if content.debug else ()),
         *register_lines(content.pcrs, nitrotpm=content.nitrotpm),
     ]
@@ -102,10 +134,13 @@ def verified_lines(content: Document, now: datetime | None) -> list[str]:
     return lines
 
 
-def verified_json(content: Document) -> dict[str, Any]:
+def verified_json(content: Document, expect: Expected) -> dict[str, Any]:
     """Say what a verified document says, for programs."""
+    done, left = compared(expect)
     return {
         "Verified": True,
+        "Compared": done,
+        "NotCompared": left,
         "ModuleId": content.module_id,
         "Platform": "NitroTPM" if content.nitrotpm else "NitroEnclave",
         "Timestamp": content.time.isoformat(),
@@ -121,6 +156,11 @@ def verified_json(content: Document) -> dict[str, Any]:
 def refusal_json(error: VerificationError) -> dict[str, Any]:
     """Say which step refused, for programs."""
     return {"Verified": False, "Step": error.step, "Name": error.name, "Reason": error.reason}
+
+
+def trouble_json(message: str) -> dict[str, Any]:
+    """Say that nothing could be verified, shown or compared, and why, for programs."""
+    return {"Verified": None, "Error": message}
 
 
 def registers_json(pcrs: Mapping[int, bytes]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from cloister.attestation import Expected, VerificationError, verify
-from cloister.cli.attestation.certificates import span
 from cloister.cli.attestation.dissection import OPTIONAL, Dissection, dissect
 from cloister.cli.attestation.expectations import add_root_argument, read_roots, time_argument
 from cloister.cli.attestation.report import (
@@ -17,12 +16,13 @@ from cloister.cli.attestation.report import (
     field_line,
     hexed,
     meaning,
+    moment_line,
     preview,
     register_lines,
     registers_json,
 )
 from cloister.cli.attestation.sources import FORMS, read_document
-from cloister.cli.options import FILES
+from cloister.cli.options import FILES, name_argument
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
 
@@ -32,7 +32,8 @@ DESCRIPTION: Final = f"""Print what a document says and what is wrong with it, w
   cloister attestation show hello.cose
   cloister attestation show https://example.com/document --root root.pem --json
 
-Exit 0 when there was a document to show, verifiable or not; 1 when there was none.
+Exit 0 when there was a document to show, verifiable or not; 1 when the bytes are none; 2 for wrong usage
+and for what could not be read or fetched.
 
 {FORMS}"""
 _BANNER: Final = (
@@ -44,11 +45,14 @@ _TREE: Final = ("chain       ", " " * 12)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "document", metavar="DOC", help="file, -, URL, hex:... or base64:..."
+        "document", metavar="DOC", type=name_argument, help="file, -, URL, hex:... or base64:..."
     ).complete = FILES  # type: ignore[attr-defined] # shtab's way
     add_root_argument(parser)
     parser.add_argument(
-        "--at", metavar="TIME", type=time_argument, help="look at it at this time (ISO 8601; default: now)"
+        "--at",
+        metavar="TIME",
+        type=time_argument,
+        help="look at it at this time (ISO 8601, UTC unless it names a zone; default: now)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -116,7 +120,7 @@ def _lines(dissection: Dissection, now: datetime) -> list[str]:
     lines += [
         f"document    {dissection.size} bytes, {form}, {fields} fields in a map of {length} length",
         *_module_lines(dissection),
-        *([_time_line(dissection.time, now)] if dissection.time else ()),
+        *([moment_line(dissection.time, now)] if dissection.time else ()),
         *([DEBUG_WARNING] if dissection.debug and dissection.pcrs else ()),
         *register_lines(dissection.pcrs, nitrotpm=dissection.nitrotpm),
     ]
@@ -139,12 +143,6 @@ def _module_lines(dissection: Dissection) -> list[str]:
         started = f"{module.started:%Y-%m-%d %H:%M:%S.%f}"[:-3]
         lines.append(f"            instance {module.instance_id}, {module.enclave_id}, started {started} UTC")
     return lines
-
-
-def _time_line(made: datetime, now: datetime) -> str:
-    age = now - made
-    words = f"{span(age)} ago" if made <= now else f"{span(-age)} in the FUTURE"
-    return f"time        {made:%Y-%m-%d %H:%M:%S.%f}"[:-3] + f" UTC, {words}"
 
 
 def _as_json(dissection: Dissection, check: dict[str, Any], now: datetime) -> dict[str, Any]:

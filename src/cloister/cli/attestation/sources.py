@@ -30,6 +30,12 @@ as hex:... or base64:...; it may be raw, in hexadecimal, in base64 (also URL-saf
 or in PEM armour."""
 _LITERAL = re.compile(r"(hex|base64):(.*)", re.DOTALL)
 _ARMOUR = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----(.*)-----END \1-----", re.DOTALL)
+_OTHER_ARMOUR = re.compile(rb"-----BEGIN ([A-Z0-9 ]{0,48}(?:CERTIFICATE|KEY|REQUEST|CRL))-----")
+_IMAGE: Final = b".eif"
+_DER: Final = b"\x30\x82"
+"""A SEQUENCE of 256 bytes or more: in CBOR a number, with which no document begins."""
+_CREDENTIALS = re.compile(r"://[^/?#]*@")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 _SHOWN: Final = 60
 """Characters of a document's name in an error text."""
@@ -40,7 +46,15 @@ def read_document(word: str) -> bytes:
     if literal := _LITERAL.fullmatch(word):
         return _decode_literal(literal[1], os.fsencode(literal[2]))
     name = f"'{plain(word)}'"
-    content = fetch(word) if re.match(r"https?://", word, re.IGNORECASE) else _read(word, name)
+    if address := _ADDRESS.match(word):
+        name = _quoted(word)
+        if address[1].lower() not in {"http", "https"}:
+            raise CloisterError(f"{name} is of a kind that is not fetched: http and https are")
+        content = fetch(word)
+    else:
+        content = _read(word, name)
+    if content.startswith(_IMAGE):
+        raise CloisterError(f"{name} is an enclave's image (EIF), not an attestation document")
     if len(content) > MAX_TEXT:
         raise CloisterError(f"{name} is larger than any attestation document ({MAX_TEXT} bytes)")
     return decode(content, name)
@@ -49,8 +63,12 @@ def read_document(word: str) -> bytes:
 def decode(content: bytes, name: str) -> bytes:
     """Undo the text form, if it is one: genuine documents begin with 84, or d2 84 when tagged."""
     if not content.isascii():
+        if content.startswith(_DER):
+            raise CloisterError(f"{name} looks like a certificate in DER, and is no attestation document")
         return content
     text = content.strip()
+    if (other := _OTHER_ARMOUR.match(text)) is not None:
+        raise CloisterError(f"{name} holds a {other[1].decode()}, not an attestation document")
     if armoured := _ARMOUR.fullmatch(text):
         text = armoured[2]
     elif len(text) > 1 and text[:1] == text[-1:] == b'"':
@@ -103,6 +121,13 @@ class _SameSafety(urllib.request.HTTPRedirectHandler):
         new_address = str(rest[-1])
         old, new = urlsplit(req.full_url).scheme, urlsplit(new_address).scheme
         rest[0].close()  # nobody reads its body, which the library would do to the end
+        visited = getattr(req, "redirect_dict", {})
+        if new_address in visited:
+            raise CloisterError(f"{_quoted(req.full_url)} redirects in a circle")
+        if len(visited) >= self.max_redirections:
+            raise CloisterError(f"{_quoted(req.full_url)} redirects once more, after {len(visited)} times")
+        if _CREDENTIALS.search(new_address):
+            raise CloisterError(f"{_quoted(req.full_url)} redirects to an address with a password")
         if new not in {"http", "https"} or (old, new) == ("https", "http"):
             raise CloisterError(
                 f"{_quoted(req.full_url)} redirects to {_quoted(new_address)}, which is not followed"
@@ -111,8 +136,8 @@ class _SameSafety(urllib.request.HTTPRedirectHandler):
 
 
 def _quoted(address: str) -> str:
-    """Return an address for an error text: shortened, without what could drive a terminal."""
-    return f"'{plain(address[:_SHOWN])}'"
+    """Return an address for an error text: shortened, without a password or what could drive a terminal."""
+    return f"'{plain(_CREDENTIALS.sub('://...@', address)[:_SHOWN])}'"
 
 
 def fetch(url: str, *, seconds: float = FETCH_SECONDS) -> bytes:
@@ -121,6 +146,14 @@ def fetch(url: str, *, seconds: float = FETCH_SECONDS) -> bytes:
     In a thread of its own, which is left behind when time is up: each read's own limit would let a server
     that sends a byte now and then hold on for ever.
     """
+    if _CREDENTIALS.search(url):
+        raise CloisterError(f"{_quoted(url)} holds a user's name or password, which is not sent")
+    if not url.isascii():
+        raise CloisterError(f"{_quoted(url)} holds characters that an address has in percent-encoding alone")
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise CloisterError(f"{_quoted(url)} cannot be fetched: {plain(str(error))[:200]}") from error
     outcome: list[bytes | CloisterError] = []
     worker = threading.Thread(target=_fetch, args=(url, seconds, outcome), daemon=True)
     worker.start()
