@@ -1,6 +1,7 @@
 """``cloister pki`` and ``cloister host``: what they say, how they end, what they refuse."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from cryptography import x509
 from cloister.cli import passphrase
 from cloister.cli.main import main
 from cloister.places import Places
-from cloister.trust import fingerprint, open_trust
+from cloister.setup import Wishes, setup_steps
+from cloister.trust import TrustDamagedError, fingerprint, open_trust
 from simulators.enclave_records import Cloister
 
 ROLE = "arn:aws:iam::123456789012:role/web"
@@ -319,6 +321,71 @@ def test_a_damaged_identity_is_not_replaced_unasked(made: Cloister, host: Places
         assert code == 1
         assert "host.json, this host's identity, is damaged" in err
     assert (host.pki / "host.json").read_text() == "{}"
+
+
+STORIES = [
+    ("host.json", None, "host.json, this host's identity, is missing: restore it"),
+    ("host.json", b"{}", "host.json, this host's identity, is damaged: restore it"),
+    ("root.pem", None, "root.pem, this host's root, is missing: 'cloister pki init' makes it again"),
+    ("root.pem", b"garbage", "root.pem, this host's root, is damaged: 'cloister pki init' makes it again"),
+    ("root.key", b"garbage", "root.key, the root's key, is damaged: restore it"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "story"), STORIES)
+def test_damage_has_one_story(
+    made: Cloister, host: Places, name: str, content: bytes | None, story: str
+) -> None:
+    """Whatever is asked, setup's step too, the same sentence names the file, and nothing is replaced."""
+    path = host.pki / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    before = {path.name: path.read_bytes() for path in host.pki.iterdir()}
+    verbs = [("show",), ("rotate",), ("rotate", "--level", "regional"), ("take-offline", "x")]
+    verbs += [("init",)] if name != "root.pem" else []
+    for words in verbs:
+        code, _, err = made("pki", *words)
+        assert (code, story in err) == (1, True), err
+    (step,) = [step for step in setup_steps(host, Wishes()) if step.title == "local root of trust"]
+    with pytest.raises(TrustDamagedError, match=re.escape(story)):
+        step.run(lambda _share, _what: None)
+    assert {path.name: path.read_bytes() for path in host.pki.iterdir()} == before
+
+
+def test_init_mends_what_it_can_and_says_so(made: Cloister, host: Places) -> None:
+    """A lost root's certificate comes from its key; a lost identity is given again by its owner."""
+    before = overview(made)
+    (host.pki / "root.pem").write_bytes(b"garbage")
+    code, out, _ = made("pki", "init")
+    assert (code, "mended, for" in out, "root.pem" in out) == (0, True, True)
+    assert overview(made) == before
+    (host.pki / "host.json").unlink()
+    who = (str(before["InstanceId"]), str(before["Region"]))
+    assert f"instance.pem was issued to {who[0]}.{who[1]}" in made("pki", "show")[2]
+    code, out, _ = made("pki", "init", "--instance-id", who[0], "--region", who[1])
+    assert (code, "mended, for" in out, "host.json" in out) == (0, True, True)
+    assert overview(made) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--region", "us-east-2"),
+        ("--label", "lab"),
+        ("--instance-id", "i-0fedcba9876543210"),
+        ("--instance-id", "i-0fedcba9876543210", "--region", "us-east-2"),
+        ("--role-arn", ROLE),
+    ],
+    ids=" ".join,
+)
+def test_init_ignores_no_wish(made: Cloister, words: tuple[str, ...]) -> None:
+    """What an existing root and identity are not is refused, and the way to change them is named."""
+    before = overview(made)
+    code, _, err = made("pki", "init", *words)
+    assert (code, "'cloister host set'" in err or "rotate --label" in err) == (1, True)
+    assert overview(made) == before
 
 
 def test_a_carrying_away_that_fails_changes_nothing(made: Cloister, tmp_path: Path) -> None:

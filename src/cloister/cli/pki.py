@@ -25,8 +25,11 @@ from cloister.trust import (
     InFile,
     Offline,
     OnToken,
+    TrustDamagedError,
+    TrustMissingError,
     bring_in,
     check_elsewhere,
+    common_name,
     delegate,
     establish,
     fingerprint,
@@ -70,9 +73,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _init(args: argparse.Namespace, directory: Path, now: datetime) -> None:
-    host = Host(args.region, args.instance_id or new_instance_id(), args.role_arn)
+    host = Host(args.region or DEFAULT_REGION, args.instance_id or new_instance_id(), args.role_arn)
     host.check()
+    damage = _damage(directory)
     if (directory / "root.pem").exists():
+        if args.instance_id is None or args.region is None:  # else a lost identity is given again
+            _check_same(args, directory)
         _check_home(args, directory, now)
         home: Home = InFile()  # not made: the root stays
     else:
@@ -80,17 +86,53 @@ def _init(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     made = establish(
         directory,
         host,
-        lambda: make_root(home, region=args.region, now=now, span=args.span, label=args.label),
+        lambda: make_root(home, region=host.region, now=now, span=args.span, label=args.label),
         now,
     )
     _check_home(args, directory, now)  # what an interrupted init had made is gone on with
+    _check_same(args, directory)
     trust = open_trust(directory)
-    word = "made" if made else "there already; the root stays"
+    word = f"mended, for {damage}" if damage else "made" if made else "there already; the root stays"
     print(f"{word}: {trust.instance_id} in {trust.region}, root {fingerprint(trust.root_certificate)}")
+
+
+def _damage(directory: Path) -> str | None:
+    """Return what is damaged or missing of a root of trust that is here."""
+    try:
+        open_trust(directory)
+    except TrustDamagedError as error:
+        return str(error).partition(": ")[0]
+    except TrustMissingError:
+        return None
+    return None
+
+
+def _check_same(args: argparse.Namespace, directory: Path) -> None:
+    """Refuse what is asked of a root and an identity that are there, and that they are not."""
+    try:
+        have = open_trust(directory)
+    except TrustMissingError:
+        return
+    except TrustDamagedError:
+        if str(directory / "root.pem") in str(_damage(directory)):  # made again from root.key
+            return
+        raise
+    for name, wish, value in (
+        ("region", args.region, have.region),
+        ("instance id", args.instance_id, have.instance_id),
+        ("role", args.role_arn, have.role_arn or "none"),
+    ):
+        if wish is not None and wish != value:
+            raise CloisterError(f"this host's {name} is {value}, not {wish}: 'cloister host set' changes it")
+    name = common_name(have.root_certificate)
+    if args.label and not name.startswith(f"{args.label}."):
+        raise CloisterError(f"this host's root is '{name}': 'cloister pki rotate --label' makes another one")
 
 
 def _check_home(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     """Refuse to go on with a root whose key does not live where it was asked to be."""
+    if args.offline is None and args.key is None:
+        return
     have = look(directory, now)
     where = have.token or ("file" if have.key_here else "offline")
     wish = "offline" if args.offline is not None else args.key

@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="pki_verb", metavar="VERB", required=True)
     init = verbs.add_parser("init", help="make the root, unless there is one", allow_abbrev=False)
     _add_home(init)
-    init.add_argument(
-        "--region", default=DEFAULT_REGION, help=f"the region in certificates ({DEFAULT_REGION})"
-    )
+    init.add_argument("--region", help=f"the region in certificates ({DEFAULT_REGION})")
     init.add_argument("--instance-id", metavar="ID", help="this host's instance id (PCR4; default: random)")
     init.add_argument("--role-arn", metavar="ARN", help="the role this host has (PCR3; default: none)")
     show = verbs.add_parser("show", help="the chain and its keys", allow_abbrev=False)
