@@ -161,11 +161,16 @@ def test_an_offline_root_is_made_elsewhere(made: Cloister, tmp_path: Path) -> No
         (("pki", "take-offline", "x", "--for", "1y"), 2),
         (("pki", "take-offline", "x", "--for", "0d"), 2),
         (("pki", "rotate", "--level", "leaf"), 2),
-        (("pki", "rotate", "--level", "zonal", "--distrust-old"), 1),
+        (("pki", "rotate", "--level", "zonal", "--distrust-old"), 2),
         (("pki", "init", "--key", "cloud"), 1),
-        (("host", "set"), 1),
-        (("host", "set", "--instance-id", "laptop"), 1),
-        (("host", "set", "--role-arn", "web"), 1),
+        (("pki", "rotate", "--level", "zonal", "--label", "x"), 2),
+        (("pki", "rotate", "--level", "zonal", "--for", "365d"), 2),
+        (("pki", "rotate", "--level", "regional", "--no-passphrase"), 2),
+        (("pki", "init", "--label", ""), 2),
+        (("host", "set"), 2),
+        (("host", "set", "--instance-id", "laptop"), 2),
+        (("host", "set", "--role-arn", "web"), 2),
+        (("host", "set", "--region", "EU"), 2),
         (("host", "set", "--role-arn", ROLE, "--no-role"), 2),
         (("host", "set", "--document-map", "both"), 2),
     ],
@@ -263,6 +268,39 @@ def test_distrust_reaches_every_older_root(made: Cloister) -> None:
     assert made("pki", "rotate", "--distrust-old")[0] == 0
     _, out, _ = made("pki", "export-root", "--all", "--fingerprint")
     assert len(out.split()) == 1
+
+
+def test_import_ignores_no_wish(made: Cloister, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region that the bundle is not for, and an identity that this host has not, are refused."""
+    bundle = tmp_path / "b.bundle"
+    assert made("pki", "delegate", "--out", str(bundle), "--no-passphrase")[0] == 0
+    before = overview(made)
+    code, _, err = made("pki", "import", str(bundle), "--instance-id", "i-0fedcba9876543210")
+    assert (code, "'cloister host set' changes it" in err) == (1, True)
+    assert overview(made) == before
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+    code, _, err = made("pki", "import", str(bundle), "--region", "us-east-2")
+    assert (code, "the bundle is for eu-west-1, not us-east-2" in err) == (1, True)
+    assert made("pki", "import", str(bundle), "--region", "eu-west-1")[0] == 0
+
+
+def test_export_writes_over_nothing_else(made: Cloister, tmp_path: Path) -> None:
+    """The same root again is no change; a file with something else in it stays."""
+    path = tmp_path / "root.pem"
+    assert made("pki", "export-root", str(path))[0] == 0
+    assert made("pki", "export-root", str(path))[0] == 0
+    path.write_text("mine")
+    code, _, err = made("pki", "export-root", str(path))
+    assert (code, "is there already" in err, path.read_text()) == (1, True, "mine")
+
+
+def test_show_tells_of_authorities_to_come(made: Cloister, host: Places) -> None:
+    """A level that is not issued yet has a line that says when it will be, or what that needs."""
+    (host.pki / "instance.pem").unlink()
+    assert re.search(r"^      instance +issued at next use$", made("pki", "show")[1], re.MULTILINE)
+    for name in ("regional.pem", "root.key"):
+        (host.pki / name).unlink()
+    assert re.search(r"^  regional +needs the root's key$", made("pki", "show")[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from cloister.trust import (
     make_root,
     new_instance_id,
     open_trust,
+    read_host,
     rotate_below,
     rotate_root,
     save_text,
@@ -86,7 +87,7 @@ def _init(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     made = establish(
         directory,
         host,
-        lambda: make_root(home, region=host.region, now=now, span=args.span, label=args.label),
+        lambda: make_root(home, region=host.region, now=now, span=args.span, label=args.label or ""),
         now,
     )
     _check_home(args, directory, now)  # what an interrupted init had made is gone on with
@@ -172,6 +173,8 @@ def _export(args: argparse.Namespace, directory: Path, now: datetime) -> None:
         sys.stdout.write(text)
         return
     try:
+        if args.file.exists() and args.file.read_bytes() != text.encode():
+            raise CloisterError(f"'{args.file}' is there already, with other content: name another file")
         args.file.write_text(text)
     except OSError as error:
         raise CloisterError(f"'{args.file}' cannot be written: {error.strerror}") from error
@@ -180,8 +183,7 @@ def _export(args: argparse.Namespace, directory: Path, now: datetime) -> None:
 def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     have = look(directory, now)
     if args.level != "root":
-        if args.key or args.offline or args.label or args.distrust_old:
-            raise CloisterError(f"--key, --offline, --label, --distrust-old are for a root, not {args.level}")
+        _refuse_options(args)
         root = _root_key(args)
         span = args.span or (timedelta() if have.key_here and have.token is None else None)
         rotate_below(directory, args.level, now, root=root, span=span, pin=ask_pin)
@@ -200,7 +202,7 @@ def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     before = trusted_roots(directory, now)
     replaced = rotate_root(
         directory,
-        lambda: make_root(home, region=have.trust.region, now=now, span=args.span, label=args.label),
+        lambda: make_root(home, region=have.trust.region, now=now, span=args.span, label=args.label or ""),
         now,
         overlap=timedelta() if args.distrust_old else OVERLAP,
     )
@@ -214,6 +216,19 @@ def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     print(f"the root is a new one, {fingerprint(open_trust(directory).root_certificate)}")
     print("give it to verifiers elsewhere: 'cloister pki export-root --all'")
     _tell_old_roots(directory, before)
+
+
+def _refuse_options(args: argparse.Namespace) -> None:
+    """End with usage where options of rotate say nothing at a level below the root."""
+    if args.key or args.offline or args.label or args.distrust_old or args.no_passphrase:
+        args.wrong(
+            "--key, --offline, --label, --distrust-old, --no-passphrase are for a root, "
+            f"not for --level {args.level}"
+        )
+    if args.level != "regional" and (args.span or args.root_key or args.passphrase_file):
+        args.wrong(
+            f"--for, --root-key, --passphrase-file are for regional authorities, not for --level {args.level}"
+        )
 
 
 def _take_offline(args: argparse.Namespace, directory: Path, now: datetime) -> None:
@@ -235,6 +250,7 @@ def _take_offline(args: argparse.Namespace, directory: Path, now: datetime) -> N
 def _import(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     content = _content(args.file)
     host = Host(args.region or DEFAULT_REGION, args.instance_id or new_instance_id())
+    _refuse_other_identity(args, directory)
     before = trusted_roots(directory, now) if (directory / "root.pem").exists() else ()
     new = bring_in(
         directory,
@@ -244,12 +260,26 @@ def _import(args: argparse.Namespace, directory: Path, now: datetime) -> None:
         replace=args.replace,
         overlap=timedelta() if args.distrust_old else OVERLAP,
         host=host,
+        region=args.region,
     )
     trust = open_trust(directory)
     what = "its key is on this host" if new.entry else f"{len(new.series)} regional authorities"
     print(f"{trust.instance_id} in {trust.region} issues under {fingerprint(new.certificate)}: {what}")
     if before:
         _tell_old_roots(directory, before)
+
+
+def _refuse_other_identity(args: argparse.Namespace, directory: Path) -> None:
+    """Refuse an identity that this host has not, where it has one: import changes none."""
+    have = read_host(directory)
+    if have is None:
+        return
+    for name, wish, value in (
+        ("instance id", args.instance_id, have.instance_id),
+        ("region", args.region, have.region),
+    ):
+        if wish not in (None, value):
+            raise CloisterError(f"this host's {name} is {value}, not {wish}: 'cloister host set' changes it")
 
 
 def _delegate(args: argparse.Namespace, directory: Path, now: datetime) -> None:

@@ -4,7 +4,7 @@ import argparse
 import re
 from datetime import timedelta
 
-from cloister.cli.options import FILES, path_argument
+from cloister.cli.options import FILES, name_argument, path_argument
 from cloister.cli.passphrase import add_no_passphrase_option, add_passphrase_options
 from cloister.trust import LEVELS, MAX_SPAN, OVERLAP
 
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--all", action="store_true", help="retired roots too, while they are accepted")
     export.add_argument("--fingerprint", action="store_true", help="print the SHA-256 instead")
     rotate = verbs.add_parser("rotate", help="replace the root, or an authority below it", allow_abbrev=False)
+    rotate.set_defaults(wrong=rotate.error)
     rotate.add_argument("--level", choices=LEVELS, default="root", help="what is replaced (root)")
     _add_home(rotate)
     _add_root_key(rotate)
@@ -89,7 +90,9 @@ def _add_home(parser: argparse.ArgumentParser) -> None:
         "--key", metavar="file|pkcs11:URI", help="where the root's key lives (file: on this host)"
     )
     _file(home, "--offline", help="write the root's key there, or use the one there; keep it nowhere else")
-    parser.add_argument("--label", default="", help="a word before the root's name, to tell roots apart")
+    parser.add_argument(
+        "--label", type=name_argument, help="a word before the root's name, to tell roots apart"
+    )
     _add_span(parser)
     add_passphrase_options(parser, "the offline key")
     add_no_passphrase_option(parser)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from cloister.cli.table import print_table
-from cloister.trust import Link, Overview, common_name, fingerprint
+from cloister.trust import LEVELS, Link, Overview, common_name, fingerprint
 
 
 def print_overview(overview: Overview, now: datetime, *, as_json: bool) -> None:
@@ -22,6 +22,11 @@ def print_overview(overview: Overview, now: datetime, *, as_json: bool) -> None:
         )
         for depth, link in enumerate(overview.chain)
     ]
+    for depth, level in enumerate(LEVELS[len(rows) :], start=len(rows)):
+        possible = overview.key_here or overview.covered_until is not None
+        rows.append(
+            ("  " * depth + level, "", "", "issued at next use" if possible else "needs the root's key")
+        )
     print_table(("authority", "from (UTC)", "until", "next one"), rows)
     trust = overview.trust
     lines = [

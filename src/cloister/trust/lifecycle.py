@@ -192,18 +192,21 @@ def bring_in(
     replace: bool = False,
     overlap: timedelta = OVERLAP,
     host: Host | None = None,
+    region: str | None = None,
 ) -> NewRoot:
     """Take in a root with its key, or a bundle; raise TrustError.
 
     Another root than the one here is taken only to replace it. ``host`` is for a host that has no identity
-    yet; a bundle's region goes before its own.
+    yet; a bundle's region goes before its own, and has to be ``region`` where one is asked for.
     """
     new = read_incoming(content, passphrase, now)
     with reporting(directory):
         make_directory(directory)
         with locked(directory):
             have = read_host(directory)
-            region = region_of(new.series[0].certificate) if new.series else None
+            wish, region = region, region_of(new.series[0].certificate) if new.series else None
+            if wish is not None and region not in (None, wish):
+                raise TrustError(f"the bundle is for {region}, not {wish}: ask for another")
             if have is not None and region not in (None, have.region):
                 raise TrustError(
                     f"the bundle is for {region}, and this host is in {have.region}: "
