@@ -19,15 +19,39 @@ HELP = """Who this host is: what its enclaves' registers, certificates and docum
 
 Enclaves that run keep the role, instance and encoding they started with.
 """
+_SHOW = """Print this host's identity: what PCR3, PCR4, certificates and documents of its enclaves say.
+
+  cloister host show
+  cloister host show --json
+"""
+_SET = """Change a part of this host's identity; the others stay, and so do those of enclaves that run.
+
+  cloister host set --role-arn arn:aws:iam::123456789012:role/web
+  cloister host set --instance-id i-0123456789abcdef0 --region eu-west-1
+  cloister host set --no-role
+"""
+_EXIT_STATUSES = "Exit status: 0 done; 1 refused, or it could not be done; 2 wrong usage; 130 interrupted."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs and their options."""
     verbs = parser.add_subparsers(dest="host_verb", metavar="VERB", required=True)
-    show = verbs.add_parser("show", help="print this host's identity", allow_abbrev=False)
+    show = verbs.add_parser(
+        "show",
+        help="print this host's identity",
+        description=_SHOW,
+        epilog=_EXIT_STATUSES,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     show.add_argument("--json", action="store_true", help="for machines")
     change = verbs.add_parser(
-        "set", help="change the identity of enclaves that start from now on", allow_abbrev=False
+        "set",
+        help="change the identity of enclaves that start from now on",
+        description=_SET,
+        epilog=_EXIT_STATUSES,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     change.add_argument(
         "--instance-id",

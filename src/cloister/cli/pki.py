@@ -214,6 +214,9 @@ def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
             + ("; roots retired before are refused from now on" if args.distrust_old else "")
         )
     print(f"the root is a new one, {fingerprint(open_trust(directory).root_certificate)}")
+    on_token = args.key not in (None, "file")
+    place = f"in {args.offline or directory / 'root.key'}"
+    print(f"its key is {'on its token' if on_token else place}")
     print("give it to verifiers elsewhere: 'cloister pki export-root --all'")
     _tell_old_roots(directory, before)
 

@@ -52,7 +52,9 @@ def _series(overview: Overview) -> str:
     end = overview.covered_until
     if end is None:
         return "none in force"
-    how = "without the root's key" if not overview.key_here else "issued; more when they are needed"
+    how = "issued; more when they are needed"
+    if not overview.key_here:
+        how = "issued ahead; the root's key or a new bundle is needed before that"
     return f"{overview.series} until {_day(end)}, {how}"
 
 

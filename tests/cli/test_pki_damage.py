@@ -1,0 +1,103 @@
+"""A root of trust of which a part is damaged or missing: one story, and nothing replaced unasked."""
+
+import json
+import re
+
+import pytest
+
+from cloister.places import Places
+from cloister.setup import Wishes, setup_steps
+from cloister.trust import TrustDamagedError
+from simulators.enclave_records import Cloister
+
+ROLE = "arn:aws:iam::123456789012:role/web"
+
+
+@pytest.fixture
+def made(cloister: Cloister) -> Cloister:
+    """Return the command on a host that has a root."""
+    assert cloister("pki", "init", "--region", "eu-west-1")[0] == 0
+    return cloister
+
+
+def overview(cloister: Cloister) -> dict[str, object]:
+    """Return what show --json says."""
+    code, out, _ = cloister("pki", "show", "--json")
+    assert code == 0
+    found: dict[str, object] = json.loads(out)
+    return found
+
+
+def test_a_damaged_identity_is_not_replaced_unasked(made: Cloister, host: Places) -> None:
+    """Every verb says that host.json is damaged, none that there is no root, and none makes another."""
+    (host.pki / "host.json").write_text("{}")
+    for words in (("show",), ("init",), ("rotate",), ("export-root",)):
+        code, _, err = made("pki", *words)
+        assert code == 1
+        assert "host.json, this host's identity, is damaged" in err
+    assert (host.pki / "host.json").read_text() == "{}"
+
+
+STORIES = [
+    ("host.json", None, "host.json, this host's identity, is missing: restore it"),
+    ("host.json", b"{}", "host.json, this host's identity, is damaged: restore it"),
+    ("root.pem", None, "root.pem, this host's root, is missing: 'cloister pki init' makes it again"),
+    ("root.pem", b"garbage", "root.pem, this host's root, is damaged: 'cloister pki init' makes it again"),
+    ("root.key", b"garbage", "root.key, the root's key, is damaged: restore it"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "story"), STORIES)
+def test_damage_has_one_story(
+    made: Cloister, host: Places, name: str, content: bytes | None, story: str
+) -> None:
+    """Whatever is asked, setup's step too, the same sentence names the file, and nothing is replaced."""
+    path = host.pki / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    before = {path.name: path.read_bytes() for path in host.pki.iterdir()}
+    verbs = [("show",), ("rotate",), ("rotate", "--level", "regional"), ("take-offline", "x")]
+    verbs += [("init",)] if name != "root.pem" else []
+    for words in verbs:
+        code, _, err = made("pki", *words)
+        assert (code, story in err) == (1, True), err
+    (step,) = [step for step in setup_steps(host, Wishes()) if step.title == "local root of trust"]
+    with pytest.raises(TrustDamagedError, match=re.escape(story)):
+        step.run(lambda _share, _what: None)
+    assert {path.name: path.read_bytes() for path in host.pki.iterdir()} == before
+
+
+def test_init_mends_what_it_can_and_says_so(made: Cloister, host: Places) -> None:
+    """A lost root's certificate comes from its key; a lost identity is given again by its owner."""
+    before = overview(made)
+    (host.pki / "root.pem").write_bytes(b"garbage")
+    code, out, _ = made("pki", "init")
+    assert (code, "mended, for" in out, "root.pem" in out) == (0, True, True)
+    assert overview(made) == before
+    (host.pki / "host.json").unlink()
+    who = (str(before["InstanceId"]), str(before["Region"]))
+    assert f"instance.pem was issued to {who[0]}.{who[1]}" in made("pki", "show")[2]
+    code, out, _ = made("pki", "init", "--instance-id", who[0], "--region", who[1])
+    assert (code, "mended, for" in out, "host.json" in out) == (0, True, True)
+    assert overview(made) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--region", "us-east-2"),
+        ("--label", "lab"),
+        ("--instance-id", "i-0fedcba9876543210"),
+        ("--instance-id", "i-0fedcba9876543210", "--region", "us-east-2"),
+        ("--role-arn", ROLE),
+    ],
+    ids=" ".join,
+)
+def test_init_ignores_no_wish(made: Cloister, words: tuple[str, ...]) -> None:
+    """What an existing root and identity are not is refused, and the way to change them is named."""
+    before = overview(made)
+    code, _, err = made("pki", "init", *words)
+    assert (code, "'cloister host set'" in err or "rotate --label" in err) == (1, True)
+    assert overview(made) == before
