@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,36 @@ def test_init_mends_what_it_can_and_says_so(made: Cloister, host: Places) -> Non
     code, out, _ = made("pki", "init", "--instance-id", who[0], "--region", who[1])
     assert (code, "mended, for" in out, "host.json" in out) == (0, True, True)
     assert overview(made) == before
+
+
+def test_a_lost_root_comes_back_with_its_key(made: Cloister, host: Places, tmp_path: Path) -> None:
+    """Where the key is elsewhere neither init nor setup makes another root; import --replace mends."""
+    assert made("pki", "take-offline", str(tmp_path), "--no-passphrase")[0] == 0
+    before = overview(made)["RootFingerprint"]
+    for content in (b"garbage", None):
+        if content is None:
+            (host.pki / "root.pem").unlink()
+        else:
+            (host.pki / "root.pem").write_bytes(content)
+        for words in (("init",), ("show",), ("import", str(tmp_path))):
+            code, _, err = made("pki", *words)
+            assert (code, "'cloister pki import --replace'" in err) == (1, True), err
+        code, _, err = made("pki", "import", str(tmp_path), "--replace")
+        assert (code, err) == (0, "")
+        assert overview(made)["RootFingerprint"] == before
+        (host.pki / "root.key").unlink()
+
+
+def test_a_bundle_does_not_bury_a_key(made: Cloister, host: Places, tmp_path: Path) -> None:
+    """A root whose certificate is damaged and whose key is here is mended first, then replaced."""
+    bundle = tmp_path / "b.bundle"
+    assert made("pki", "delegate", "--out", str(bundle), "--no-passphrase")[0] == 0
+    assert made("pki", "rotate")[0] == 0
+    (host.pki / "root.pem").write_bytes(b"garbage")
+    before = {path.name: path.read_bytes() for path in host.pki.iterdir()}
+    code, _, err = made("pki", "import", str(bundle), "--replace")
+    assert (code, "'cloister pki init' makes it again" in err) == (1, True)
+    assert {path.name: path.read_bytes() for path in host.pki.iterdir()} == before
 
 
 @pytest.mark.parametrize(

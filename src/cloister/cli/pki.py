@@ -254,7 +254,10 @@ def _import(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     content = _content(args.file)
     host = Host(args.region or DEFAULT_REGION, args.instance_id or new_instance_id())
     _refuse_other_identity(args, directory)
-    before = trusted_roots(directory, now) if (directory / "root.pem").exists() else ()
+    try:
+        before = trusted_roots(directory, now)
+    except (TrustMissingError, TrustDamagedError):
+        before = ()
     new = bring_in(
         directory,
         content,
@@ -315,7 +318,7 @@ def _tell_old_roots(directory: Path, before: tuple[x509.Certificate, ...]) -> No
             print(f"still accepted, for {OVERLAP.days} day at most: {fingerprint(root)}")
         else:
             print(f"refused from now on: {fingerprint(root)}")
-    if len(before) > 1 or before[0] != current:
+    if before[0] != current:
         print("running enclaves get certificates of the new root within 3 hours")
 
 

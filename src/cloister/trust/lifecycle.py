@@ -214,7 +214,8 @@ def bring_in(
                 )
             settle(directory)
             old = root_or_none(directory)
-            if old is None and not replace:
+            keys = read_keyed(directory / "root.key")
+            if old is None and (not replace or any(entry.certificate != new.certificate for entry in keys)):
                 with suppress(TrustMissingError):
                     read_root(directory)  # damaged: whether it is the file's cannot be told
             if old is not None and old != new.certificate and not replace:
