@@ -7,6 +7,7 @@ import secrets
 import select
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,7 +39,11 @@ def family(pid: int) -> list[int]:
 
 def open_files(pids: list[int]) -> set[str]:
     """Return what processes hold open."""
-    return {str(link.readlink()) for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
+        with suppress(FileNotFoundError):  # closed since it was listed
+            found.add(str(link.readlink()))
+    return found
 
 
 def test_enclave_runs_attests_and_ends(
