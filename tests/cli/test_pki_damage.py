@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cloister.places import Places
-from cloister.setup import Wishes, setup_steps
+from cloister.setup import Wishes, examine, setup_steps
 from cloister.trust import TrustDamagedError
 from simulators.enclave_records import Cloister
 
@@ -67,6 +67,8 @@ def test_damage_has_one_story(
     (step,) = [step for step in setup_steps(host, Wishes()) if step.title == "local root of trust"]
     with pytest.raises(TrustDamagedError, match=re.escape(story)):
         step.run(lambda _share, _what: None)
+    finding = next(finding for finding in examine(host) if finding.check == "root of trust")
+    assert (finding.ok, story in f"{finding.found}: {finding.fix}") == (False, True)
     assert {path.name: path.read_bytes() for path in host.pki.iterdir()} == before
 
 
