@@ -1,6 +1,7 @@
 """``cloister pki`` and ``cloister host``: what they say, how they end, what they refuse."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -144,7 +145,8 @@ def test_another_host_issues_under_this_root(
 
 def test_an_offline_root_is_made_elsewhere(made: Cloister, tmp_path: Path) -> None:
     """Rotation to an offline root leaves no root key on the host, and warns when its time is near."""
-    assert made("pki", "rotate", "--offline", str(tmp_path), "--no-passphrase", "--for", "10d")[0] == 0
+    code, out, _ = made("pki", "rotate", "--offline", str(tmp_path), "--no-passphrase", "--for", "10d")
+    assert (code, f"its key is in {tmp_path / 'cloister-root.key'}\n" in out) == (0, True)
     found = overview(made)
     assert (found["RootKey"], found["RegionalAuthorities"]) == ("offline", 1)
     assert b"PRIVATE KEY" in (tmp_path / "cloister-root.key").read_bytes()
@@ -159,11 +161,16 @@ def test_an_offline_root_is_made_elsewhere(made: Cloister, tmp_path: Path) -> No
         (("pki", "take-offline", "x", "--for", "1y"), 2),
         (("pki", "take-offline", "x", "--for", "0d"), 2),
         (("pki", "rotate", "--level", "leaf"), 2),
-        (("pki", "rotate", "--level", "zonal", "--distrust-old"), 1),
+        (("pki", "rotate", "--level", "zonal", "--distrust-old"), 2),
         (("pki", "init", "--key", "cloud"), 1),
-        (("host", "set"), 1),
-        (("host", "set", "--instance-id", "laptop"), 1),
-        (("host", "set", "--role-arn", "web"), 1),
+        (("pki", "rotate", "--level", "zonal", "--label", "x"), 2),
+        (("pki", "rotate", "--level", "zonal", "--for", "365d"), 2),
+        (("pki", "rotate", "--level", "regional", "--no-passphrase"), 2),
+        (("pki", "init", "--label", ""), 2),
+        (("host", "set"), 2),
+        (("host", "set", "--instance-id", "laptop"), 2),
+        (("host", "set", "--role-arn", "web"), 2),
+        (("host", "set", "--region", "EU"), 2),
         (("host", "set", "--role-arn", ROLE, "--no-role"), 2),
         (("host", "set", "--document-map", "both"), 2),
     ],
@@ -205,12 +212,14 @@ def test_the_host_s_identity_changes(made: Cloister, host: Places) -> None:
     "verb", ["init", "show", "export-root", "rotate", "take-offline", "import", "delegate"]
 )
 def test_help_teaches(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each verb explains every option; the room's help shows the way through."""
+    """Each verb has an example and its exit statuses; the room's help shows the way through."""
     with pytest.raises(SystemExit) as ended:
         main(["pki", verb, "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert "usage: cloister pki" in text
+    assert f"\n  cloister pki {verb}" in text
+    assert "Exit status: 0 done; 1 refused" in text
     with pytest.raises(SystemExit):
         main(["pki", "--help"])
     assert f"cloister pki {verb}" in capsys.readouterr().out
@@ -225,6 +234,18 @@ def test_a_rotation_that_replaces_nothing_says_so(made: Cloister, tmp_path: Path
     assert "holds the root that this host has already" in err
     assert "nothing is replaced" in err
     assert overview(made)["RootFingerprint"] == before
+
+
+def test_a_rotation_says_which_roots_are_refused(made: Cloister) -> None:
+    """A plain one names the root that is accepted for a day, --distrust-old every one that no longer is."""
+    first = overview(made)["RootFingerprint"]
+    assert f"still accepted, for 1 day at most: {first}" in made("pki", "rotate")[1]
+    second = overview(made)["RootFingerprint"]
+    out = made("pki", "rotate", "--distrust-old")[1]
+    for root in (first, second):
+        assert f"refused from now on: {root}" in out
+    assert "still accepted" not in out
+    assert made("pki", "export-root", "--all")[1].count("BEGIN") == 1
 
 
 @pytest.mark.parametrize(
@@ -249,6 +270,39 @@ def test_distrust_reaches_every_older_root(made: Cloister) -> None:
     assert made("pki", "rotate", "--distrust-old")[0] == 0
     _, out, _ = made("pki", "export-root", "--all", "--fingerprint")
     assert len(out.split()) == 1
+
+
+def test_import_ignores_no_wish(made: Cloister, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region that the bundle is not for, and an identity that this host has not, are refused."""
+    bundle = tmp_path / "b.bundle"
+    assert made("pki", "delegate", "--out", str(bundle), "--no-passphrase")[0] == 0
+    before = overview(made)
+    code, _, err = made("pki", "import", str(bundle), "--instance-id", "i-0fedcba9876543210")
+    assert (code, "'cloister host set' changes it" in err) == (1, True)
+    assert overview(made) == before
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+    code, _, err = made("pki", "import", str(bundle), "--region", "us-east-2")
+    assert (code, "the bundle is for eu-west-1, not us-east-2" in err) == (1, True)
+    assert made("pki", "import", str(bundle), "--region", "eu-west-1")[0] == 0
+
+
+def test_export_writes_over_nothing_else(made: Cloister, tmp_path: Path) -> None:
+    """The same root again is no change; a file with something else in it stays."""
+    path = tmp_path / "root.pem"
+    assert made("pki", "export-root", str(path))[0] == 0
+    assert made("pki", "export-root", str(path))[0] == 0
+    path.write_text("mine")
+    code, _, err = made("pki", "export-root", str(path))
+    assert (code, "is there already" in err, path.read_text()) == (1, True, "mine")
+
+
+def test_show_tells_of_authorities_to_come(made: Cloister, host: Places) -> None:
+    """A level that is not issued yet has a line that says when it will be, or what that needs."""
+    (host.pki / "instance.pem").unlink()
+    assert re.search(r"^      instance +issued at next use$", made("pki", "show")[1], re.MULTILINE)
+    for name in ("regional.pem", "root.key"):
+        (host.pki / name).unlink()
+    assert re.search(r"^  regional +needs the root's key$", made("pki", "show")[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -299,18 +353,18 @@ def test_passphrases_are_long_enough_and_not_ignored(made: Cloister, tmp_path: P
     assert not key.exists()
 
 
-def test_a_damaged_identity_is_not_replaced_unasked(made: Cloister, host: Places) -> None:
-    """Every verb says that host.json is damaged, none that there is no root, and none makes another."""
-    (host.pki / "host.json").write_text("{}")
-    for words in (("show",), ("init",), ("rotate",), ("export-root",)):
-        code, _, err = made("pki", *words)
-        assert code == 1
-        assert "host.json, this host's identity, is damaged" in err
-    assert (host.pki / "host.json").read_text() == "{}"
-
-
 def test_a_carrying_away_that_fails_changes_nothing(made: Cloister, tmp_path: Path) -> None:
     """Where the key's file cannot be written, the authorities are those of before."""
     before = overview(made)
     assert made("pki", "take-offline", str(tmp_path / "none" / "root.key"), "--no-passphrase")[0] == 1
     assert overview(made) == before
+
+
+@pytest.mark.parametrize("verb", ["show", "set"])
+def test_help_of_the_host_teaches(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each verb has an example and its exit statuses."""
+    with pytest.raises(SystemExit):
+        main(["host", verb, "--help"])
+    text = capsys.readouterr().out
+    assert f"\n  cloister host {verb}" in text
+    assert "Exit status: 0 done; 1 refused" in text

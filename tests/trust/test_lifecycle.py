@@ -100,6 +100,30 @@ def test_a_root_whose_key_is_known_is_refused_at_once(trust: Trust) -> None:
     assert len(look(trust.directory, NOW).retired) == 0
 
 
+@pytest.mark.parametrize("home", ["file", "offline"])
+def test_distrust_reaches_every_retired_root(trust: Trust, tmp_path: Path, home: str) -> None:
+    """A root that was rotated away first and found out to be known later is refused with the last one."""
+    leaked = check(trust)
+    rotate(trust, NOW + timedelta(hours=1))
+    place = InFile() if home == "file" else Offline(tmp_path / "away.key", None)
+    later = NOW + timedelta(hours=2)
+    rotate_root(
+        trust.directory, lambda: make_root(place, region=REGION, now=later), later, overlap=timedelta()
+    )
+    assert trusted_roots(trust.directory, later) == (open_trust(trust.directory).root_certificate,)
+    assert not accepted(leaked, trusted_roots(trust.directory, later), NOW)
+    check(trust, later)
+
+
+def test_the_same_root_brought_in_can_end_the_retired_ones(trust: Trust, tmp_path: Path) -> None:
+    """Import of this host's own root without overlap refuses what was retired before."""
+    rotate(trust)
+    take_offline(trust.directory, tmp_path / "away.key", NOW)
+    assert len(trusted_roots(trust.directory, NOW)) == 2
+    bring_in(trust.directory, (tmp_path / "away.key").read_bytes(), NOW, overlap=timedelta())
+    assert len(trusted_roots(trust.directory, NOW)) == 1
+
+
 def test_two_rotations_keep_both_old_roots(trust: Trust) -> None:
     """Each root is accepted for its own day, and forgotten at the next rotation after that."""
     first = check(trust)

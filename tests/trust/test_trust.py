@@ -17,6 +17,7 @@ from cloister.pki import PkiError
 from cloister.trust import (
     DOCUMENT_MAPS,
     Trust,
+    TrustDamagedError,
     TrustError,
     TrustMissingError,
     initialise,
@@ -105,7 +106,8 @@ def test_a_half_written_state_recovers(trust: Trust, name: str, damage: str) -> 
 
 def test_a_crash_before_the_root_was_published_recovers(trust: Trust) -> None:
     """A damaged root key whose certificate nobody has seen is replaced; leftovers of writing are no harm."""
-    (trust.directory / "root.pem").unlink()
+    for name in ("root.pem", "host.json", "regional.pem", "zonal.pem", "instance.pem"):
+        (trust.directory / name).unlink()
     (trust.directory / "root.key").write_bytes(b"")
     (trust.directory / ".root.pem.new").write_bytes(b"half")
     again = initialise(trust.directory, region="eu-central-1", instance_id=INSTANCE_ID, now=NOW)
@@ -125,7 +127,7 @@ def test_a_damaged_root_without_its_key_is_named(trust: Trust) -> None:
     """A root certificate that cannot be read and whose key is elsewhere cannot be made again."""
     (trust.directory / "root.key").unlink()
     trust.root_pem_path.write_bytes(b"garbage")
-    with pytest.raises(TrustError, match=r"root\.pem is damaged: restore it"):
+    with pytest.raises(TrustError, match=r"root\.pem, this host's root, is damaged: restore it"):
         initialise(trust.directory, region="eu-central-1", instance_id=INSTANCE_ID, now=NOW)
 
 
@@ -217,12 +219,12 @@ def test_wrong_names_are_refused_before_anything_is_written(directory: Path) -> 
 
 
 def test_a_host_without_root_is_told_what_to_do(directory: Path, tmp_path: Path) -> None:
-    """Opening what was never made says 'cloister setup'; a damaged certificate does too."""
+    """Opening what was never made says 'cloister setup'; a damaged certificate is named."""
     with pytest.raises(TrustMissingError, match="cloister setup"):
         open_trust(directory)
     made = initialise(directory, region="eu-central-1", instance_id=INSTANCE_ID, now=NOW)
     made.root_pem_path.write_bytes(b"garbage")
-    with pytest.raises(TrustMissingError, match="cloister setup"):
+    with pytest.raises(TrustDamagedError, match=r"root\.pem, .* is damaged: 'cloister pki init' makes it"):
         open_trust(directory)
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.cli.passphrase import (
@@ -24,8 +25,11 @@ from cloister.trust import (
     InFile,
     Offline,
     OnToken,
+    TrustDamagedError,
+    TrustMissingError,
     bring_in,
     check_elsewhere,
+    common_name,
     delegate,
     establish,
     fingerprint,
@@ -34,6 +38,7 @@ from cloister.trust import (
     make_root,
     new_instance_id,
     open_trust,
+    read_host,
     rotate_below,
     rotate_root,
     save_text,
@@ -69,9 +74,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _init(args: argparse.Namespace, directory: Path, now: datetime) -> None:
-    host = Host(args.region, args.instance_id or new_instance_id(), args.role_arn)
+    host = Host(args.region or DEFAULT_REGION, args.instance_id or new_instance_id(), args.role_arn)
     host.check()
+    damage = _damage(directory)
     if (directory / "root.pem").exists():
+        if args.instance_id is None or args.region is None:  # else a lost identity is given again
+            _check_same(args, directory)
         _check_home(args, directory, now)
         home: Home = InFile()  # not made: the root stays
     else:
@@ -79,17 +87,53 @@ def _init(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     made = establish(
         directory,
         host,
-        lambda: make_root(home, region=args.region, now=now, span=args.span, label=args.label),
+        lambda: make_root(home, region=host.region, now=now, span=args.span, label=args.label or ""),
         now,
     )
     _check_home(args, directory, now)  # what an interrupted init had made is gone on with
+    _check_same(args, directory)
     trust = open_trust(directory)
-    word = "made" if made else "there already; the root stays"
+    word = f"mended, for {damage}" if damage else "made" if made else "there already; the root stays"
     print(f"{word}: {trust.instance_id} in {trust.region}, root {fingerprint(trust.root_certificate)}")
+
+
+def _damage(directory: Path) -> str | None:
+    """Return what is damaged or missing of a root of trust that is here."""
+    try:
+        open_trust(directory)
+    except TrustDamagedError as error:
+        return str(error).partition(": ")[0]
+    except TrustMissingError:
+        return None
+    return None
+
+
+def _check_same(args: argparse.Namespace, directory: Path) -> None:
+    """Refuse what is asked of a root and an identity that are there, and that they are not."""
+    try:
+        have = open_trust(directory)
+    except TrustMissingError:
+        return
+    except TrustDamagedError:
+        if str(directory / "root.pem") in str(_damage(directory)):  # made again from root.key
+            return
+        raise
+    for name, wish, value in (
+        ("region", args.region, have.region),
+        ("instance id", args.instance_id, have.instance_id),
+        ("role", args.role_arn, have.role_arn or "none"),
+    ):
+        if wish is not None and wish != value:
+            raise CloisterError(f"this host's {name} is {value}, not {wish}: 'cloister host set' changes it")
+    name = common_name(have.root_certificate)
+    if args.label and not name.startswith(f"{args.label}."):
+        raise CloisterError(f"this host's root is '{name}': 'cloister pki rotate --label' makes another one")
 
 
 def _check_home(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     """Refuse to go on with a root whose key does not live where it was asked to be."""
+    if args.offline is None and args.key is None:
+        return
     have = look(directory, now)
     where = have.token or ("file" if have.key_here else "offline")
     wish = "offline" if args.offline is not None else args.key
@@ -129,6 +173,8 @@ def _export(args: argparse.Namespace, directory: Path, now: datetime) -> None:
         sys.stdout.write(text)
         return
     try:
+        if args.file.exists() and args.file.read_bytes() != text.encode():
+            raise CloisterError(f"'{args.file}' is there already, with other content: name another file")
         args.file.write_text(text)
     except OSError as error:
         raise CloisterError(f"'{args.file}' cannot be written: {error.strerror}") from error
@@ -137,8 +183,7 @@ def _export(args: argparse.Namespace, directory: Path, now: datetime) -> None:
 def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     have = look(directory, now)
     if args.level != "root":
-        if args.key or args.offline or args.label or args.distrust_old:
-            raise CloisterError(f"--key, --offline, --label, --distrust-old are for a root, not {args.level}")
+        _refuse_options(args)
         root = _root_key(args)
         span = args.span or (timedelta() if have.key_here and have.token is None else None)
         rotate_below(directory, args.level, now, root=root, span=span, pin=ask_pin)
@@ -154,9 +199,10 @@ def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
             "the root's key is on a token: name another object there with --key, or --key file"
         )
     home = _home(args)
+    before = trusted_roots(directory, now)
     replaced = rotate_root(
         directory,
-        lambda: make_root(home, region=have.trust.region, now=now, span=args.span, label=args.label),
+        lambda: make_root(home, region=have.trust.region, now=now, span=args.span, label=args.label or ""),
         now,
         overlap=timedelta() if args.distrust_old else OVERLAP,
     )
@@ -165,8 +211,27 @@ def _rotate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
             f"'{args.offline}' holds the root that this host has already, "
             f"{fingerprint(have.trust.root_certificate)[:16]}...: nothing is replaced; "
             "for a new root, name a file that is not there yet"
+            + ("; roots retired before are refused from now on" if args.distrust_old else "")
         )
-    _tell_new_root(args, directory)
+    print(f"the root is a new one, {fingerprint(open_trust(directory).root_certificate)}")
+    on_token = args.key not in (None, "file")
+    place = f"in {args.offline or directory / 'root.key'}"
+    print(f"its key is {'on its token' if on_token else place}")
+    print("give it to verifiers elsewhere: 'cloister pki export-root --all'")
+    _tell_old_roots(directory, before)
+
+
+def _refuse_options(args: argparse.Namespace) -> None:
+    """End with usage where options of rotate say nothing at a level below the root."""
+    if args.key or args.offline or args.label or args.distrust_old or args.no_passphrase:
+        args.wrong(
+            "--key, --offline, --label, --distrust-old, --no-passphrase are for a root, "
+            f"not for --level {args.level}"
+        )
+    if args.level != "regional" and (args.span or args.root_key or args.passphrase_file):
+        args.wrong(
+            f"--for, --root-key, --passphrase-file are for regional authorities, not for --level {args.level}"
+        )
 
 
 def _take_offline(args: argparse.Namespace, directory: Path, now: datetime) -> None:
@@ -188,6 +253,11 @@ def _take_offline(args: argparse.Namespace, directory: Path, now: datetime) -> N
 def _import(args: argparse.Namespace, directory: Path, now: datetime) -> None:
     content = _content(args.file)
     host = Host(args.region or DEFAULT_REGION, args.instance_id or new_instance_id())
+    _refuse_other_identity(args, directory)
+    try:
+        before = trusted_roots(directory, now)
+    except (TrustMissingError, TrustDamagedError):
+        before = ()
     new = bring_in(
         directory,
         content,
@@ -196,10 +266,26 @@ def _import(args: argparse.Namespace, directory: Path, now: datetime) -> None:
         replace=args.replace,
         overlap=timedelta() if args.distrust_old else OVERLAP,
         host=host,
+        region=args.region,
     )
     trust = open_trust(directory)
     what = "its key is on this host" if new.entry else f"{len(new.series)} regional authorities"
     print(f"{trust.instance_id} in {trust.region} issues under {fingerprint(new.certificate)}: {what}")
+    if before:
+        _tell_old_roots(directory, before)
+
+
+def _refuse_other_identity(args: argparse.Namespace, directory: Path) -> None:
+    """Refuse an identity that this host has not, where it has one: import changes none."""
+    have = read_host(directory)
+    if have is None:
+        return
+    for name, wish, value in (
+        ("instance id", args.instance_id, have.instance_id),
+        ("region", args.region, have.region),
+    ):
+        if wish not in (None, value):
+            raise CloisterError(f"this host's {name} is {value}, not {wish}: 'cloister host set' changes it")
 
 
 def _delegate(args: argparse.Namespace, directory: Path, now: datetime) -> None:
@@ -222,13 +308,18 @@ def _root_key(args: argparse.Namespace) -> Authority | None:
     return load_root(args.root_key, known_passphrase(args, content, f"'{args.root_key}'"))
 
 
-def _tell_new_root(args: argparse.Namespace, directory: Path) -> None:
-    print(f"the root is a new one, {fingerprint(open_trust(directory).root_certificate)}")
-    print("give it to verifiers elsewhere: 'cloister pki export-root --all'")
-    if args.distrust_old:
-        print("every older root is refused from now on; running enclaves leave it within 3 hours")
-    else:
-        print(f"the old one is accepted for {OVERLAP.days} day; running enclaves leave it within 3 hours")
+def _tell_old_roots(directory: Path, before: tuple[x509.Certificate, ...]) -> None:
+    """Say of every root that was accepted before, and is not this host's now, what becomes of it."""
+    current, *retired = trusted_roots(directory, datetime.now(UTC))
+    for root in (*before, *(one for one in retired if one not in before)):
+        if root == current:
+            continue
+        if root in retired:
+            print(f"still accepted, for {OVERLAP.days} day at most: {fingerprint(root)}")
+        else:
+            print(f"refused from now on: {fingerprint(root)}")
+    if before[0] != current:
+        print("running enclaves get certificates of the new root within 3 hours")
 
 
 def _content(path: Path) -> bytes:

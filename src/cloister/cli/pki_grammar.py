@@ -4,8 +4,9 @@ import argparse
 import re
 from datetime import timedelta
 
-from cloister.cli.options import FILES, path_argument
+from cloister.cli.options import FILES, name_argument, path_argument
 from cloister.cli.passphrase import add_no_passphrase_option, add_passphrase_options
+from cloister.cli.pki_help import DESCRIPTIONS, EXIT_STATUSES
 from cloister.trust import LEVELS, MAX_SPAN, OVERLAP
 
 HELP = """The root of trust that stands behind every attestation document of this host.
@@ -30,20 +31,19 @@ KEY_NAME = "cloister-root.key"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs and their options."""
     verbs = parser.add_subparsers(dest="pki_verb", metavar="VERB", required=True)
-    init = verbs.add_parser("init", help="make the root, unless there is one", allow_abbrev=False)
+    init = _add_verb(verbs, "init", "make the root, unless there is one")
     _add_home(init)
-    init.add_argument(
-        "--region", default=DEFAULT_REGION, help=f"the region in certificates ({DEFAULT_REGION})"
-    )
+    init.add_argument("--region", help=f"the region in certificates (a new root's: {DEFAULT_REGION})")
     init.add_argument("--instance-id", metavar="ID", help="this host's instance id (PCR4; default: random)")
     init.add_argument("--role-arn", metavar="ARN", help="the role this host has (PCR3; default: none)")
-    show = verbs.add_parser("show", help="the chain and its keys", allow_abbrev=False)
+    show = _add_verb(verbs, "show", "the chain and its keys")
     show.add_argument("--json", action="store_true", help="for machines")
-    export = verbs.add_parser("export-root", help="print the root's certificate, in PEM", allow_abbrev=False)
+    export = _add_verb(verbs, "export-root", "print the root's certificate, in PEM")
     _file(export, "file", nargs="?", help="write it here (default: standard output)")
     export.add_argument("--all", action="store_true", help="retired roots too, while they are accepted")
     export.add_argument("--fingerprint", action="store_true", help="print the SHA-256 instead")
-    rotate = verbs.add_parser("rotate", help="replace the root, or an authority below it", allow_abbrev=False)
+    rotate = _add_verb(verbs, "rotate", "replace the root, or an authority below it")
+    rotate.set_defaults(wrong=rotate.error)
     rotate.add_argument("--level", choices=LEVELS, default="root", help="what is replaced (root)")
     _add_home(rotate)
     _add_root_key(rotate)
@@ -51,9 +51,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_carrying(verbs)
 
 
+def _add_verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name,
+        help=summary,
+        description=DESCRIPTIONS[name],
+        epilog=EXIT_STATUSES,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def _add_carrying(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verbs by which keys leave this host and come to it."""
-    away = verbs.add_parser("take-offline", help="carry the root's key away", allow_abbrev=False)
+    away = _add_verb(verbs, "take-offline", "carry the root's key away")
     _file(
         away,
         "file",
@@ -63,9 +76,7 @@ def _add_carrying(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_span(away)
     add_passphrase_options(away, "the key's file")
     add_no_passphrase_option(away)
-    load = verbs.add_parser(
-        "import", help="take a root's key back, or issue under another host's root", allow_abbrev=False
-    )
+    load = _add_verb(verbs, "import", "take a root's key back, or issue under another host's root")
     _file(load, "file", help="what take-offline or delegate wrote")
     load.add_argument("--replace", action="store_true", help="give up the root that this host has")
     load.add_argument("--region", help=f"for a root's key, on a host without identity ({DEFAULT_REGION})")
@@ -74,9 +85,7 @@ def _add_carrying(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_overlap(load)
     add_passphrase_options(load, "the file")
-    share = verbs.add_parser(
-        "delegate", help="let another host issue under this root, for a while", allow_abbrev=False
-    )
+    share = _add_verb(verbs, "delegate", "let another host issue under this root, for a while")
     _file(share, "--out", required=True, help="the bundle to write, for 'cloister pki import' there")
     share.add_argument("--region", help="the other host's region (default: this one's)")
     _add_span(share)
@@ -91,7 +100,9 @@ def _add_home(parser: argparse.ArgumentParser) -> None:
         "--key", metavar="file|pkcs11:URI", help="where the root's key lives (file: on this host)"
     )
     _file(home, "--offline", help="write the root's key there, or use the one there; keep it nowhere else")
-    parser.add_argument("--label", default="", help="a word before the root's name, to tell roots apart")
+    parser.add_argument(
+        "--label", type=name_argument, help="a word before the root's name, to tell roots apart"
+    )
     _add_span(parser)
     add_passphrase_options(parser, "the offline key")
     add_no_passphrase_option(parser)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from cloister.cli.table import print_table
-from cloister.trust import Link, Overview, common_name, fingerprint
+from cloister.trust import LEVELS, Link, Overview, common_name, fingerprint
 
 
 def print_overview(overview: Overview, now: datetime, *, as_json: bool) -> None:
@@ -22,6 +22,11 @@ def print_overview(overview: Overview, now: datetime, *, as_json: bool) -> None:
         )
         for depth, link in enumerate(overview.chain)
     ]
+    for depth, level in enumerate(LEVELS[len(rows) :], start=len(rows)):
+        possible = overview.key_here or overview.covered_until is not None
+        rows.append(
+            ("  " * depth + level, "", "", "issued at next use" if possible else "needs the root's key")
+        )
     print_table(("authority", "from (UTC)", "until", "next one"), rows)
     trust = overview.trust
     lines = [
@@ -47,7 +52,9 @@ def _series(overview: Overview) -> str:
     end = overview.covered_until
     if end is None:
         return "none in force"
-    how = "without the root's key" if not overview.key_here else "issued; more when they are needed"
+    how = "issued; more when they are needed"
+    if not overview.key_here:
+        how = "issued ahead; the root's key or a new bundle is needed before that"
     return f"{overview.series} until {_day(end)}, {how}"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cloister.resources import load_pool
 from cloister.setup.footing import probe_once
 from cloister.setup.jail_root import OLDEST_QEMU, open_jail_root, parse_version
 from cloister.setup.system_packages import missing_packages
-from cloister.trust import open_trust
+from cloister.trust import TrustDamagedError, look
 from cloister.vmm import emulator_path, find_jail, jail_command_line, jail_link
 
 TRY_SECONDS = 20
@@ -170,7 +171,11 @@ def _other(places: Places, architecture: str) -> str:
 
 
 def _trust(places: Places) -> str:
-    trust = open_trust(places.pki)
+    try:
+        trust = look(places.pki, datetime.now(UTC)).trust  # root.key too
+    except TrustDamagedError as error:
+        found, _, fix = error.message.partition(": ")
+        raise PreconditionError(found, fix) from error
     return f"{trust.instance_id} in {trust.region}"
 
 

@@ -13,7 +13,7 @@ from cloister.rootfs import assemble_examples
 from cloister.setup.footing import probe_once
 from cloister.setup.jail_root import ensure_jail_root
 from cloister.setup.system_packages import SystemPackagesError, install_packages, missing_packages
-from cloister.trust import TrustMissingError, initialise, new_instance_id, open_trust
+from cloister.trust import TrustMissingError, initialise, look, new_instance_id
 
 Progress = Callable[[float | None, str], None]
 """Called with the share done (0 to 1, or None when unknown) and what is being done."""
@@ -118,9 +118,8 @@ def _kit(places: Places, wishes: Wishes, architecture: str, progress: Progress) 
 
 def _trust(places: Places, wishes: Wishes) -> str:
     try:
-        trust = open_trust(places.pki)
-    except TrustMissingError as error:
-        mended = (places.pki / "root.pem").exists()
+        trust = look(places.pki, datetime.now(UTC)).trust  # a damaged part is named, and nothing is replaced
+    except TrustMissingError:
         instance = wishes.instance_id or new_instance_id()
         trust = initialise(
             places.pki,
@@ -129,9 +128,6 @@ def _trust(places: Places, wishes: Wishes) -> str:
             role_arn=wishes.role_arn,
             now=datetime.now(UTC),
         )
-        if mended:
-            what = error.message.partition(": run '")[0]
-            return f"{what}; mended, now {trust.instance_id} in {trust.region}"
         return f"made for {trust.instance_id} in {trust.region}"
     for name, wish, have in (
         ("instance id", wishes.instance_id, trust.instance_id),

@@ -1,9 +1,9 @@
 """This host's root of trust on disk: made once, renewed in time, asked for each enclave's credentials."""
 
 from cloister.nsm import DOCUMENT_MAPS
-from cloister.trust.files import TrustError, TrustMissingError, check_elsewhere, save_text
+from cloister.trust.files import TrustDamagedError, TrustError, TrustMissingError, check_elsewhere, save_text
 from cloister.trust.homes import MAX_SPAN, OFFLINE_SPAN, Home, InFile, Offline, OnToken, load_root, make_root
-from cloister.trust.host import Host, check_role_arn, new_instance_id
+from cloister.trust.host import Host, check_role_arn, new_instance_id, read_host
 from cloister.trust.keyed import name_of as common_name
 from cloister.trust.lifecycle import (
     LEVELS,
@@ -35,6 +35,7 @@ __all__ = [
     "OnToken",
     "Overview",
     "Trust",
+    "TrustDamagedError",
     "TrustError",
     "TrustMissingError",
     "bring_in",
@@ -50,6 +51,7 @@ __all__ = [
     "make_root",
     "new_instance_id",
     "open_trust",
+    "read_host",
     "rotate_below",
     "rotate_root",
     "save_text",

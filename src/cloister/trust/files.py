@@ -25,6 +25,13 @@ class TrustMissingError(TrustError):
     """There is no root of trust here yet."""
 
 
+class TrustDamagedError(TrustError):
+    """There is a root of trust here, and a part of it is damaged or missing."""
+
+    def __init__(self, path: Path, what: str, remedy: str) -> None:
+        super().__init__(f"{path}, {what}, is {'damaged' if path.exists() else 'missing'}: {remedy}")
+
+
 def make_directory(directory: Path) -> None:
     """Make a directory that its owner alone can enter."""
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +47,11 @@ def read(path: Path) -> bytes | None:
             return file.read(MAX_FILE)
     except FileNotFoundError:
         return None
+
+
+def was_in_use(directory: Path) -> bool:
+    """Tell whether a root of trust was whole here once: what is issued last is there."""
+    return (directory / "instance.pem").exists() or (directory / "zonal.pem").exists()
 
 
 def write(path: Path, content: bytes) -> None:

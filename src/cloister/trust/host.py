@@ -9,7 +9,15 @@ from pathlib import Path
 from cloister.errors import CloisterError
 from cloister.nsm import DOCUMENT_MAPS
 from cloister.pki import check_instance_id, check_region
-from cloister.trust.files import TrustError, read, write
+from cloister.trust.files import (
+    TrustDamagedError,
+    TrustError,
+    TrustMissingError,
+    read,
+    was_in_use,
+    write,
+)
+from cloister.trust.keyed import name_of, read_keyed
 
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 
@@ -49,7 +57,7 @@ def new_instance_id() -> str:
 
 
 def read_host(directory: Path) -> Host | None:
-    """Read the host's identity; None when there is none; raise TrustError for one that makes no sense.
+    """Read the host's identity; None when there is none; raise TrustDamagedError for one that makes no sense.
 
     It was written whole: what makes no sense is not left by an interruption, and nobody replaces it unasked.
     """
@@ -67,11 +75,26 @@ def read_host(directory: Path) -> Host | None:
         )
         host.check()
     except (ValueError, TypeError, KeyError, CloisterError) as error:
-        raise TrustError(
-            f"{path}, this host's identity, is damaged: restore it, or remove it and run 'cloister setup' "
-            "for a new one"
-        ) from error
+        remedy = f"restore it, or remove it and {_say_who(directory)}"
+        raise TrustDamagedError(path, "this host's identity", remedy) from error
     return host
+
+
+def known_host(directory: Path) -> Host:
+    """Return the host's identity beside a root that is there; raise TrustMissingError, TrustDamagedError."""
+    host = read_host(directory)
+    if host is not None:
+        return host
+    if not was_in_use(directory):
+        raise TrustMissingError(f"the root of trust in {directory} is half made: run 'cloister setup'")
+    remedy = f"restore it, or {_say_who(directory)}"
+    raise TrustDamagedError(directory / "host.json", "this host's identity", remedy)
+
+
+def _say_who(directory: Path) -> str:
+    last = read_keyed(directory / "instance.pem")
+    hint = f"; instance.pem was issued to {name_of(last[0].certificate)}" if len(last) == 1 else ""
+    return f"say who this host is with 'cloister pki init --instance-id ID --region REGION'{hint}"
 
 
 def write_host(directory: Path, host: Host) -> None:

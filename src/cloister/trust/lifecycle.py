@@ -1,6 +1,7 @@
 """What an owner does with a host's root: make it, replace it, take its key away, bring it back, share it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,11 +18,20 @@ from cloister.trust.files import (
     reporting,
 )
 from cloister.trust.homes import OFFLINE_SPAN, save_root
-from cloister.trust.host import Host, new_instance_id, read_host, write_host
+from cloister.trust.host import Host, known_host, new_instance_id, read_host, write_host
 from cloister.trust.incoming import read_incoming, region_of
 from cloister.trust.keyed import KeyedCertificate, join, keyed, read_keyed, write_keyed
 from cloister.trust.renewal import covered_until, issue_series, renew, root_entry
-from cloister.trust.roots import OVERLAP, NewRoot, adopt, fingerprint, read_root, settle
+from cloister.trust.roots import (
+    OVERLAP,
+    NewRoot,
+    adopt,
+    check_keys,
+    fingerprint,
+    read_root,
+    root_or_none,
+    settle,
+)
 from cloister.trust.token import Pin, no_pin
 
 LEVELS = ("root", "regional", "zonal", "instance")
@@ -45,21 +55,18 @@ def establish(directory: Path, host: Host, make: Callable[[], NewRoot], now: dat
 
 
 def _establish(directory: Path, make: Callable[[], NewRoot], now: datetime) -> bool:
+    if root_or_none(directory) is not None:
+        settle(directory)
+        return False
+    left = read_keyed(directory / "root.key")
+    if len(left) == 1:  # its certificate was not published yet, or is damaged
+        adopt(directory, NewRoot(left[0].certificate, left[0]), now)
+        return False
     try:
         read_root(directory)
     except TrustMissingError:
-        left = read_keyed(directory / "root.key")
-        if len(left) == 1:  # its certificate was not published yet, or is damaged
-            adopt(directory, NewRoot(left[0].certificate, left[0]), now)
-            return False
-        if left or (directory / "root.pem").exists():
-            raise TrustError(
-                f"{directory / 'root.pem'} is damaged: restore it, or move {directory} away for a new root"
-            ) from None
         adopt(directory, make(), now)
-        return True
-    settle(directory)
-    return False
+    return True
 
 
 def rotate_root(
@@ -71,7 +78,7 @@ def rotate_root(
     host has, as it does when an interrupted rotation is gone on with.
     """
     with reporting(directory):
-        old, host = read_root(directory), _host(directory)
+        old, host = read_root(directory), known_host(directory)
         new = make()
         with locked(directory):
             _unchanged(directory, old)
@@ -94,7 +101,7 @@ def rotate_below(
     A regional one needs the root's key: ``root``, or this host's.
     """
     with reporting(directory):
-        certificate, host = read_root(directory), _host(directory)
+        certificate, host = read_root(directory), known_host(directory)
         series = None
         if level == "regional":
             root = _signer(directory, certificate, root, pin)
@@ -127,7 +134,7 @@ def take_offline(
     token stays there, and the token can be unplugged. Returns until when this host can do without.
     """
     with reporting(directory):
-        certificate, host = read_root(directory), _host(directory)
+        certificate, host = read_root(directory), known_host(directory)
         entry = root_entry(directory, certificate)
         if entry is None:
             raise TrustError(f"the root's key is not on this host: {directory / 'root.key'} does not hold it")
@@ -168,7 +175,7 @@ def delegate(
     It is the root's certificate and regional authorities with their keys, encrypted under the passphrase.
     """
     with reporting(directory):
-        have = _root_or_none(directory) if root is not None else read_root(directory)
+        have = root_or_none(directory) if root is not None else read_root(directory)
         certificate = root.certificate if root is not None and have is None else read_root(directory)
         root = _signer(directory, certificate, root, pin)
     series = issue_series(root, region=region, now=now, span=OFFLINE_SPAN if span is None else span)
@@ -185,25 +192,32 @@ def bring_in(
     replace: bool = False,
     overlap: timedelta = OVERLAP,
     host: Host | None = None,
+    region: str | None = None,
 ) -> NewRoot:
     """Take in a root with its key, or a bundle; raise TrustError.
 
     Another root than the one here is taken only to replace it. ``host`` is for a host that has no identity
-    yet; a bundle's region goes before its own.
+    yet; a bundle's region goes before its own, and has to be ``region`` where one is asked for.
     """
     new = read_incoming(content, passphrase, now)
     with reporting(directory):
         make_directory(directory)
         with locked(directory):
             have = read_host(directory)
-            region = region_of(new.series[0].certificate) if new.series else None
+            wish, region = region, region_of(new.series[0].certificate) if new.series else None
+            if wish is not None and region not in (None, wish):
+                raise TrustError(f"the bundle is for {region}, not {wish}: ask for another")
             if have is not None and region not in (None, have.region):
                 raise TrustError(
                     f"the bundle is for {region}, and this host is in {have.region}: "
                     f"ask for another, or say 'cloister host set --region {region}'"
                 )
             settle(directory)
-            old = _root_or_none(directory)
+            old = root_or_none(directory)
+            keys = read_keyed(directory / "root.key")
+            if old is None and (not replace or any(entry.certificate != new.certificate for entry in keys)):
+                with suppress(TrustMissingError):
+                    read_root(directory)  # damaged: whether it is the file's cannot be told
             if old is not None and old != new.certificate and not replace:
                 raise TrustError(
                     f"this host has a root already, {fingerprint(old)[:16]}...: "
@@ -221,6 +235,7 @@ def bring_in(
 
 def _signer(directory: Path, certificate: x509.Certificate, root: Authority | None, pin: Pin) -> Authority:
     if root is None:
+        check_keys(directory, certificate)
         entry = root_entry(directory, certificate)
         if entry is None:
             raise TrustError("the root's key is not on this host: name the file it is in with --root-key")
@@ -233,19 +248,3 @@ def _signer(directory: Path, certificate: x509.Certificate, root: Authority | No
 def _unchanged(directory: Path, root: x509.Certificate) -> None:
     if read_root(directory) != root:
         raise TrustError(f"somebody else has just replaced the root of trust in {directory}: look again")
-
-
-def _root_or_none(directory: Path) -> x509.Certificate | None:
-    try:
-        return read_root(directory)
-    except TrustMissingError:
-        return None
-
-
-def _host(directory: Path) -> Host:
-    host = read_host(directory)
-    if host is None:
-        raise TrustMissingError(
-            f"{directory / 'host.json'} is missing: run 'cloister setup' for a new identity"
-        )
-    return host

@@ -19,7 +19,7 @@ from cloister.trust.renewal import (
     issued_by,
     root_entry,
 )
-from cloister.trust.roots import read_retired
+from cloister.trust.roots import check_keys, read_retired
 from cloister.trust.state import Trust, open_trust
 
 
@@ -53,10 +53,11 @@ class Overview:
 
 
 def look(directory: Path, now: datetime) -> Overview:
-    """Read the state of a host's root of trust; raise TrustMissingError, TrustError."""
+    """Read the state of a host's root of trust; raise TrustMissingError, TrustDamagedError, TrustError."""
     with reporting(directory):
         trust = open_trust(directory)
         root = trust.root_certificate
+        check_keys(directory, root)
         entry = root_entry(directory, root)
         series = issued_by(root, read_keyed(directory / "regional.pem"))
         series = [one for one in series if one.certificate.not_valid_after_utc > now]

@@ -20,7 +20,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from cloister.pki import PkiError, local_name, root_subject
-from cloister.trust.files import TrustError, TrustMissingError, read, remove, write
+from cloister.trust.files import (
+    TrustDamagedError,
+    TrustError,
+    TrustMissingError,
+    read,
+    remove,
+    was_in_use,
+    write,
+)
 from cloister.trust.keyed import KeyedCertificate, name_of, read_keyed, write_keyed
 from cloister.trust.renewal import issued_by
 
@@ -42,15 +50,43 @@ class NewRoot:
 
 
 def read_root(directory: Path) -> x509.Certificate:
-    """Return the root's certificate; raise TrustMissingError when there is none that can be read."""
+    """Return the root's certificate; raise TrustMissingError, TrustDamagedError."""
     path = directory / "root.pem"
     pem = read(path)
-    if pem is None:
+    if pem is None and not was_in_use(directory):
         raise TrustMissingError(f"there is no root of trust in {directory}: {HOW_TO_BEGIN}")
     try:
-        return x509.load_pem_x509_certificate(pem)
+        return x509.load_pem_x509_certificate(pem or b"")
     except ValueError as error:
-        raise TrustMissingError(f"{path} is damaged: run 'cloister setup'") from error
+        if len(read_keyed(directory / "root.key")) == 1:
+            remedy = "'cloister pki init' makes it again from root.key"
+        else:
+            remedy = (
+                "restore it, bring the root's key or a bundle with 'cloister pki import --replace', "
+                f"or move {directory} away for a new root"
+            )
+        raise TrustDamagedError(path, "this host's root", remedy) from error
+
+
+def root_or_none(directory: Path) -> x509.Certificate | None:
+    """Return the root's certificate if there is one that can be read."""
+    try:
+        return read_root(directory)
+    except (TrustMissingError, TrustDamagedError):
+        return None
+
+
+def check_keys(directory: Path, root: x509.Certificate) -> None:
+    """Refuse a ``root.key`` that is damaged or another root's, but for one just retired; raise TrustError."""
+    path = directory / "root.key"
+    keys = [entry.certificate for entry in read_keyed(path)]
+    if not keys and path.exists():
+        remedy = "restore it, remove it if the key is kept elsewhere, or move all away for a new root"
+        raise TrustDamagedError(path, "the root's key", remedy)
+    if keys and root not in keys:
+        retired = [certificate for certificate, _ in read_retired(directory)]
+        if any(certificate not in retired for certificate in keys):
+            raise TrustError(f"{path} is another root's: restore it, or move {directory} away for a new root")
 
 
 def trusted_roots(directory: Path, now: datetime) -> tuple[x509.Certificate, ...]:
@@ -81,16 +117,16 @@ def read_retired(directory: Path) -> list[tuple[x509.Certificate, datetime]]:
 
 
 def adopt(directory: Path, new: NewRoot, now: datetime, *, overlap: timedelta = OVERLAP) -> None:
-    """Make a root this host's own, in place of the one it has; called under the lock; raise TrustError."""
+    """Make a root this host's own, in place of the one it has; called under the lock; raise TrustError.
+
+    Without overlap no root that was replaced, now or before, is accepted any longer.
+    """
     check_local_root(new.certificate)
     settle(directory)
-    try:
-        old: x509.Certificate | None = read_root(directory)
-    except TrustMissingError:
-        old = None
+    old = root_or_none(directory)
     replaced = old if old != new.certificate else None
     keys, series = directory / "root.key", directory / "regional.pem"
-    if replaced is not None:
+    if replaced is not None or not overlap:
         _retire(directory, replaced, now, overlap)
     if new.entry is not None:
         write_keyed(
@@ -106,18 +142,14 @@ def adopt(directory: Path, new: NewRoot, now: datetime, *, overlap: timedelta = 
 
 def settle(directory: Path) -> None:
     """Finish what was interrupted: what belongs to another root than ``root.pem`` goes; raise TrustError."""
-    try:
-        root = read_root(directory)
-    except TrustMissingError:
+    root = root_or_none(directory)
+    if root is None:
         return
+    check_keys(directory, root)
     path = directory / "root.key"
     keys = read_keyed(path)
     own = [entry for entry in keys if entry.certificate == root]
     if not own and path.exists():
-        retired = [certificate for certificate, _ in read_retired(directory)]
-        if not keys or any(entry.certificate not in retired for entry in keys):
-            what = "is another root's" if keys else "is damaged"
-            raise TrustError(f"{path} {what}: restore it, or move {directory} away for a new root")
         remove(path)
     elif keys != own:
         write_keyed(path, own)
@@ -183,12 +215,15 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def _retire(directory: Path, old: x509.Certificate, now: datetime, overlap: timedelta) -> None:
+def _retire(directory: Path, old: x509.Certificate | None, now: datetime, overlap: timedelta) -> None:
+    """Remember the replaced root; without overlap those retired before it are refused from now on too."""
     kept = [(root, until) for root, until in read_retired(directory) if until > now and root != old]
-    if not overlap:  # whoever distrusts the old root wants none but the new one, also after several rotations
+    if not overlap:
         kept = []
+    if old is not None:  # also without overlap: settle() has to know whose key it may take away
+        kept.append((old, now + overlap))
     members = [
         {"until": until.isoformat(), "certificate": root.public_bytes(Encoding.PEM).decode()}
-        for root, until in (*kept, (old, now + overlap))
+        for root, until in kept
     ]
     write(directory / "retired.json", (json.dumps(members, indent=2) + "\n").encode())

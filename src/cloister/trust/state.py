@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.nsm import DOCUMENT_MAPS, Credentials
 from cloister.pki import issue_leaf
-from cloister.trust.files import TrustError, TrustMissingError, locked, reporting
+from cloister.trust.files import TrustError, locked, reporting
 from cloister.trust.homes import InFile, make_root
-from cloister.trust.host import Host, read_host, write_host
+from cloister.trust.host import Host, known_host, read_host, write_host
 from cloister.trust.incoming import region_of
 from cloister.trust.keyed import read_keyed
 from cloister.trust.lifecycle import establish
@@ -76,14 +76,10 @@ def initialise(
 
 
 def open_trust(directory: Path) -> Trust:
-    """Open the root of trust; raise TrustMissingError when none can be used, else TrustError."""
+    """Open the root of trust; raise TrustMissingError, TrustDamagedError, TrustError."""
     with reporting(directory):
-        host = read_host(directory)
         root = read_root(directory)
-    if host is None:
-        raise TrustMissingError(
-            f"{directory / 'host.json'} is missing: run 'cloister setup' for a new identity"
-        )
+        host = known_host(directory)
     return Trust(
         directory, host.region, host.instance_id, host.role_arn, root, document_map=host.document_map
     )
@@ -105,7 +101,7 @@ def set_host(
     with reporting(directory):
         trust = open_trust(directory)
         with locked(directory):
-            host = read_host(directory) or Host(trust.region, trust.instance_id)
+            host = known_host(directory)
             wishes = {
                 "region": region,
                 "instance_id": instance_id,
