@@ -62,4 +62,4 @@ def store_busybox(tools: ContainerTools, environment: Mapping[str, str], directo
     for name in ("sh", "sleep", "printf"):
         (context / "bin" / name).symlink_to("busybox")
     (context / "Dockerfile").write_text('FROM scratch\nCOPY bin /bin\nCMD ["sh"]\n')
-    run(["buildah", "build", "-t", "busybox", str(context)], environment, directory)
+    run(["buildah", "build", "--timestamp", "0", "-t", "busybox", str(context)], environment, directory)

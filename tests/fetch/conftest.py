@@ -50,7 +50,7 @@ def stored(tools: ContainerTools, tmp_path_factory: pytest.TempPathFactory) -> S
     environment = tools.environment(home / "own")
     store_busybox(tools, environment, home)
     example = write_example(home / "hello")
-    run(["buildah", "build", "-t", "hello", str(example)], environment, home)
+    run(["buildah", "build", "--timestamp", "0", "-t", "hello", str(example)], environment, home)
     return Stored(environment, example, home)
 
 
