@@ -68,7 +68,7 @@ def nothing_left(here: Path) -> Callable[[], None]:
 def test_every_source_of_one_image_measures_the_same(
     here: Path, stored: Stored, registry: str, capsys: Capture, nothing_left: Callable[[], None]
 ) -> None:
-    """A store, a registry in both formats, archives, a layout, a directory: the same PCRs (files are of 1970)."""
+    """A store, a registry in both formats, archives, a layout, a directory, files of 1970: the same PCRs."""
     hello = "containers-storage:localhost/hello:latest"
     for target in ("oci-archive:hello.oci", "docker-archive:hello.tar:hello:v1", "oci:layout:v1"):
         run(["skopeo", "copy", hello, target], stored.environment, here)
