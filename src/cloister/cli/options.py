@@ -2,7 +2,9 @@
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 MAX_SECONDS: Final = 10_000_000.0
@@ -11,6 +13,21 @@ MAX_SECONDS: Final = 10_000_000.0
 
 FILES: Final = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 """What an argument that names a file has as ``complete`` (shtab's FILE, without loading it)."""
+
+
+def add_sub_verbs(parser: argparse.ArgumentParser, dest: str, modules: Mapping[str, ModuleType]) -> None:
+    """Declare a verb's sub-verbs, one module each: its SUMMARY, DESCRIPTION and ``add_arguments``."""
+    verbs = parser.add_subparsers(dest=dest, metavar="VERB", required=True)
+    for name, module in modules.items():
+        module.add_arguments(
+            verbs.add_parser(
+                name,
+                help=module.SUMMARY,
+                description=module.DESCRIPTION,
+                allow_abbrev=False,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+        )
 
 
 def name_argument(text: str) -> str:

@@ -12,6 +12,7 @@ from cloister.cli.attestation import diff, request, show, verify
 from cloister.cli.attestation.dissection import UndecodableError
 from cloister.cli.attestation.expectations import advice
 from cloister.cli.attestation.report import refusal_json, trouble_json
+from cloister.cli.options import add_sub_verbs
 from cloister.cli.streams import tell_failure
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
@@ -31,17 +32,7 @@ _VERBS: Final[dict[str, ModuleType]] = {"verify": verify, "show": show, "diff": 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs and their options."""
-    verbs = parser.add_subparsers(dest="attestation_verb", metavar="VERB", required=True)
-    for name, module in _VERBS.items():
-        module.add_arguments(
-            verbs.add_parser(
-                name,
-                help=module.SUMMARY,
-                description=module.DESCRIPTION,
-                allow_abbrev=False,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-        )
+    add_sub_verbs(parser, "attestation_verb", _VERBS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from cloister.cli.image.build import (
     shown_progress,
     terminable,
 )
+from cloister.cli.options import add_sub_verbs
 
 __all__ = [
     "HELP",
@@ -51,17 +52,7 @@ _VERBS: Final[dict[str, ModuleType]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-verbs and their options."""
-    verbs = parser.add_subparsers(dest="image_verb", metavar="VERB", required=True)
-    for name, module in _VERBS.items():
-        module.add_arguments(
-            verbs.add_parser(
-                name,
-                help=module.SUMMARY,
-                description=module.DESCRIPTION,
-                allow_abbrev=False,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-        )
+    add_sub_verbs(parser, "image_verb", _VERBS)
 
 
 def run(args: argparse.Namespace) -> int:
