@@ -9,13 +9,26 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
 from cloister.aws import Fault
+from cloister.kms.call import Call, signing_conditions
 from cloister.kms.keys import Key
+from cloister.kms.outcome import check_algorithm
+from cloister.kms.specs import SIGN_VERIFY
 
 _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "ECDSA_SHA_256": hashes.SHA256(),
     "ECDSA_SHA_384": hashes.SHA384(),
     "ECDSA_SHA_512": hashes.SHA512(),
 }
+
+
+def permitted_key(call: Call, members: dict[str, Any], name: str) -> Key:
+    """Return the key of a Sign or Verify once policy, state, usage and algorithm allow it; raises Fault."""
+    key = call.find_key(members["KeyId"])
+    call.authorise(f"kms:{name}", key, conditions=signing_conditions(members))
+    key.require_usable()
+    key.require_usage(SIGN_VERIFY, name)
+    check_algorithm(key, members["SigningAlgorithm"])
+    return key
 
 
 def digest_of(members: dict[str, Any]) -> bytes:

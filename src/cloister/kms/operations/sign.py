@@ -3,9 +3,9 @@
 import base64
 from typing import Any
 
-from cloister.kms.call import Call, signing_conditions
+from cloister.kms.call import Call
 from cloister.kms.operation import Operation
-from cloister.kms.outcome import check_algorithm, end_dry_run
+from cloister.kms.outcome import end_dry_run
 from cloister.kms.requests.members import (
     BOOLEAN,
     GRANT_TOKENS,
@@ -15,17 +15,12 @@ from cloister.kms.requests.members import (
     SIGNING_ALGORITHM,
 )
 from cloister.kms.requests.shapes import Structure
-from cloister.kms.signatures import digest_of, sign_digest
-from cloister.kms.specs import SIGN_VERIFY
+from cloister.kms.signatures import digest_of, permitted_key, sign_digest
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
-    key = call.find_key(members["KeyId"])
+    key = permitted_key(call, members, "Sign")
     algorithm = members["SigningAlgorithm"]
-    call.authorise("kms:Sign", key, conditions=signing_conditions(members))
-    key.require_usable()
-    key.require_usage(SIGN_VERIFY, "Sign")
-    check_algorithm(key, algorithm)
     digest = digest_of(members)
     end_dry_run(members)
     signature = sign_digest(key, algorithm, digest)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from cloister.kms.call import Call, signing_conditions
+from cloister.kms.call import Call
 from cloister.kms.operation import Operation
-from cloister.kms.outcome import check_algorithm, end_dry_run
+from cloister.kms.outcome import end_dry_run
 from cloister.kms.requests.members import (
     BOOLEAN,
     CIPHERTEXT,
@@ -15,17 +15,12 @@ from cloister.kms.requests.members import (
     SIGNING_ALGORITHM,
 )
 from cloister.kms.requests.shapes import Structure
-from cloister.kms.signatures import digest_of, verify_digest
-from cloister.kms.specs import SIGN_VERIFY
+from cloister.kms.signatures import digest_of, permitted_key, verify_digest
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
-    key = call.find_key(members["KeyId"])
+    key = permitted_key(call, members, "Verify")
     algorithm = members["SigningAlgorithm"]
-    call.authorise("kms:Verify", key, conditions=signing_conditions(members))
-    key.require_usable()
-    key.require_usage(SIGN_VERIFY, "Verify")
-    check_algorithm(key, algorithm)
     digest = digest_of(members)
     verify_digest(key, algorithm, digest, members["Signature"])
     end_dry_run(members)
