@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,15 @@ class Host(NitroHost):
     """An image whose program exits with 7."""
     measurements: Measurements
 
+    def console_until(self, text: str, enclave_id: str) -> str:
+        """Return what the console command shows from the start, asked again until ``text`` is among it."""
+        deadline = time.monotonic() + 120
+        while True:
+            shown = self.cli("console", "--enclave-id", enclave_id, "--disconnect-timeout", "1").stdout
+            if text in shown:
+                return shown
+            assert time.monotonic() < deadline, shown
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Host:
@@ -74,9 +84,8 @@ def test_debug_enclave_runs_shows_its_console_and_ends_without_trace(host: Host)
     assert described["State"] == "RUNNING"
     assert described["Flags"] == "DEBUG_MODE"
     assert described["Measurements"] == host.measurements.to_json()
-    shown = host.cli("console", "--enclave-id", enclave["EnclaveID"], "--disconnect-timeout", "1").stdout
+    shown = host.console_until("Hello from the enclave side! 0", enclave["EnclaveID"])
     assert "Linux version" in shown
-    assert "Hello from the enclave side! 0" in shown
     processes = process_tree(enclave["ProcessID"])
     assert len(processes) == 3, "supervisor, bubblewrap, QEMU"
     ended = host.cli("terminate-enclave", "--enclave-name", "hello")

@@ -97,3 +97,15 @@ def test_kvm_runs_the_hosts_own_architecture_alone(places: Places, monkeypatch: 
     module.probe_footing(foreign, 0)
     module.probe_footing(Jail(Path("/jails/one")), 0)
     assert tried == [("aarch64", "tcg"), ("x86_64", "kvm"), ("x86_64", "tcg")]
+
+
+def test_what_spoke_against_kvm_is_remembered(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line of the complaint is kept beside the answer, and given again without a probe."""
+    monkeypatch.setattr(module, "own_architecture", lambda: "x86_64")
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    answers = iter([(False, "KVM internal error. Suberror: 1\nRAX=0"), (True, "")])
+    monkeypatch.setattr(module, "_boots", lambda *_: next(answers))
+    found = Footing("tcg", own_user=False, refused="kvm: KVM internal error. Suberror: 1")
+    for _ in range(2):
+        assert find_footing(places, Jail(Path("/jails/one"), "x86_64"), int, environ={}) == found

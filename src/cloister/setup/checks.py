@@ -189,7 +189,8 @@ def _kms(places: Places) -> str:
 
 def _accelerator(places: Places) -> str:
     footing = probe_once(places, os.environ)
-    return footing.accelerator + (", each machine as a user of its own" if footing.own_user else "")
+    own_user = ", each machine as a user of its own" if footing.own_user else ""
+    return footing.accelerator + own_user + (f" (refused: {footing.refused})" if footing.refused else "")
 
 
 def _kvm(places: Places) -> str:

@@ -43,7 +43,7 @@ HEARD: Final = b"heard"
 """What the command answers when it knows that the enclave runs: from then on it is not needed."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """What asks a supervisor to end."""
-PREPARE_SECONDS: Final = 120.0
+PREPARE_SECONDS: Final = 300.0
 """Beyond the boot time: copying, measuring, and once per host the accelerator probe."""
 
 

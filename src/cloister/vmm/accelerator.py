@@ -11,7 +11,7 @@ import re
 import select
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -22,9 +22,10 @@ from cloister.vmm.machine import Machine, open_kvm, spawn_machine
 from cloister.vmm.memory import MemoryFile
 
 OVERRIDE: Final = "CLOISTER_ACCEL"
-PROBE_SECONDS: Final = 60.0
-SILENCE_SECONDS: Final = 20.0
-"""A kernel that prints nothing for so long is not slow, it is stuck."""
+PROBE_SECONDS: Final = 180.0
+SILENCE_SECONDS: Final = 60.0
+"""A kernel that prints nothing for so long is not slow, it is stuck, even where KVM itself is emulated."""
+MAX_REASON: Final = 200
 PROBE_MIB: Final = 256
 PROBE_CMDLINE: Final = {"x86_64": "console=ttyS0 panic=-1 reboot=t", "aarch64": "panic=-1"}
 """On aarch64 the machine's loader names the console, which is a virtio one."""
@@ -42,6 +43,8 @@ class Footing:
     accelerator: Accelerator
     own_user: bool
     """Whether each machine runs as a user of its own; only root can give one."""
+    refused: str = ""
+    """Why nothing better was chosen, where something better was tried."""
 
 
 def find_footing(
@@ -78,11 +81,15 @@ def probe_footing(jail: Jail, kernel_fd: int) -> Footing:
         for uid in users:
             booted, complaint = _boots(jail, kernel_fd, accelerator, uid)
             if booted:
-                return Footing(accelerator, own_user=uid is not None)
+                return Footing(accelerator, own_user=uid is not None, refused=_first_lines(complaints))
             complaints.append(f"{accelerator}: {complaint or 'the kernel did not boot'}")
             if not complaint or "KVM internal error" in complaint:
                 break  # the kernel was started and is slow or stuck, which another user would not change
     raise MachineError(f"No accelerator boots a kernel on this host ({'; '.join(complaints)}).")
+
+
+def _first_lines(complaints: list[str]) -> str:
+    return "; ".join(complaint.splitlines()[0] for complaint in complaints)[:MAX_REASON]
 
 
 def _boots(jail: Jail, kernel_fd: int, accelerator: Accelerator, uid: int | None) -> tuple[bool, str]:
@@ -137,8 +144,10 @@ def _read(cache: Path, key: str) -> Footing | None:
     try:
         known = _read_all(cache)[key]
         accelerator = known["accelerator"]
-        return Footing(accelerator, bool(known["own_user"])) if accelerator in ("kvm", "tcg") else None
-    except (KeyError, TypeError):
+        if accelerator not in ("kvm", "tcg"):
+            return None
+        return Footing(accelerator, bool(known["own_user"]), str(known.get("refused", "")))
+    except (KeyError, TypeError, AttributeError):
         return None
 
 
@@ -158,7 +167,7 @@ def _write(cache: Path, key: str, footing: Footing) -> None:
         fields = _read_all(cache)
         fields.pop(key, None)
         fields = dict([*fields.items()][1 - MAX_KNOWN :])
-        fields[key] = {"accelerator": footing.accelerator, "own_user": footing.own_user}
+        fields[key] = asdict(footing)
         with tempfile.TemporaryDirectory(dir=cache.parent, prefix=".accelerator-") as scratch:
             draft = Path(scratch, cache.name)  # a full disk leaves none of it behind
             draft.write_text(json.dumps(fields))
