@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.aws import Fault
-from cloister.kms.index import OPERATIONS
-from cloister.kms.requests.shapes import (
+from cloister.aws import ServiceModel as OurModel
+from cloister.aws.shapes import (
     Blob,
     Boolean,
     Integer,
@@ -20,10 +20,15 @@ from cloister.kms.requests.shapes import (
     String,
     StringMap,
     Structure,
+    Timestamp,
     decode_request,
 )
 
-MODEL = ServiceModel(Loader().load_service_model("kms", "service-2"))
+DESCRIPTION = Loader().load_service_model("kms", "service-2")
+MODEL = ServiceModel(DESCRIPTION)
+OURS = OurModel(DESCRIPTION)
+REQUESTS = {name: OURS.request(name) for name in OURS.operations}
+"""Of all the model's operations, those that the service has not got yet too."""
 
 
 def described(shape: Shape) -> Any:
@@ -35,13 +40,15 @@ def described(shape: Shape) -> Any:
         case List():
             return ("list", described(shape.member), shape.least, shape.most)
         case String():
-            return ("string", shape.least, shape.most, shape.pattern, shape.values)
+            return ("string", shape.least, shape.most, shape.pattern, sorted(shape.values), shape.sensitive)
         case Blob():
             return ("blob", shape.least, shape.most)
         case Integer():
             return ("integer", shape.least, shape.most)
         case Boolean():
             return ("boolean",)
+        case Timestamp():
+            return ("timestamp",)
         case StringMap():
             return ("map",)
 
@@ -57,19 +64,22 @@ def modelled(shape: ModelShape) -> Any:
         case "list":
             return ("list", modelled(shape.member), least, most)  # type: ignore[attr-defined]
         case "string":
-            return ("string", least, most, bounds.get("pattern"), tuple(bounds.get("enum", ())))
-        case "blob" | "integer":
-            return (shape.type_name, least, most)
+            sensitive = bounds.get("sensitive", False)
+            return ("string", least, most, bounds.get("pattern"), sorted(bounds.get("enum", ())), sensitive)
+        case "blob":
+            return ("blob", least, most)
+        case "integer":
+            return ("integer", bounds.get("min"), most)
         case other:
             return (other,)
 
 
-@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@pytest.mark.parametrize("name", sorted(REQUESTS))
 def test_requests_are_the_models(name: str) -> None:
     """Members, bounds, patterns and enumerations of each request equal botocore's copy of the model."""
     model = MODEL.operation_model(name).input_shape
     assert model is not None
-    assert described(OPERATIONS[name].request) == modelled(model)
+    assert described(REQUESTS[name]) == modelled(model)
 
 
 LESS_VALUE, MORE_VALUE = "have value less than or equal to", "have value greater than or equal to"
@@ -113,7 +123,7 @@ TEXT = "1 validation error detected: Value {} failed to satisfy constraint: Memb
 def test_texts_are_awss(operation: str, request_: dict[str, Any], value: str, constraint: str) -> None:
     """Each constraint fails in the words that AWS uses; plaintexts are not repeated."""
     with pytest.raises(Fault) as caught:
-        decode_request(OPERATIONS[operation].request, request_)
+        decode_request(REQUESTS[operation], request_)
     assert (caught.value.code, caught.value.message) == (
         "ValidationException",
         TEXT.format(value, constraint),
@@ -123,7 +133,7 @@ def test_texts_are_awss(operation: str, request_: dict[str, Any], value: str, co
 def test_several_errors_are_counted() -> None:
     """All that is wrong is told at once."""
     with pytest.raises(Fault, match=r"2 validation errors detected: .*'keyId'.*; .*'plaintext'"):
-        decode_request(OPERATIONS["Encrypt"].request, {})
+        decode_request(REQUESTS["Encrypt"], {})
 
 
 @pytest.mark.parametrize(
@@ -136,7 +146,7 @@ def test_several_errors_are_counted() -> None:
 def test_wrong_types_are_serialization_faults(request_: dict[str, Any]) -> None:
     """A number where text belongs is no validation error but a malformed request."""
     with pytest.raises(Fault) as caught:
-        decode_request(OPERATIONS["DescribeKey"].request, request_)
+        decode_request(REQUESTS["DescribeKey"], request_)
     assert caught.value.code == "SerializationException"
 
 
@@ -145,14 +155,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = sorted({member for operation in OPERATIONS.values() for member in operation.request.members})
+NAMES = sorted({member for request in REQUESTS.values() for member in request.members})
 
 
-@given(st.sampled_from(sorted(OPERATIONS)), st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5))
+@given(st.sampled_from(sorted(REQUESTS)), st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5))
 def test_any_json_is_decoded_or_refused(name: str, request_: dict[str, Any]) -> None:
     """Whatever JSON a request holds, the answer is its decoded members or a fault of the two kinds."""
     try:
-        outcome = set(decode_request(OPERATIONS[name].request, request_))
+        outcome = set(decode_request(REQUESTS[name], request_))
     except Fault as fault:
         outcome = {fault.code}
-    assert outcome <= {*OPERATIONS[name].request.members, "ValidationException", "SerializationException"}
+    assert outcome <= {*REQUESTS[name].members, "ValidationException", "SerializationException"}

@@ -1,4 +1,4 @@
-"""The wire dialects of AWS: Signature Version 4, JSON 1.1, fault envelopes."""
+"""The wire dialects of AWS: Signature Version 4, JSON 1.1, faults, requests as service models have them."""
 
 from cloister.aws.faults import Fault
 from cloister.aws.json11 import (
@@ -9,6 +9,8 @@ from cloister.aws.json11 import (
     encode_result,
     read_target,
 )
+from cloister.aws.model import ServiceModel
+from cloister.aws.shapes import Structure, decode_request
 from cloister.aws.sigv4 import (
     Authorization,
     Request,
@@ -25,9 +27,12 @@ __all__ = [
     "Authorization",
     "Fault",
     "Request",
+    "ServiceModel",
+    "Structure",
     "canonical_request",
     "decode_body",
     "decode_fault",
+    "decode_request",
     "derive_key",
     "encode_fault",
     "encode_result",

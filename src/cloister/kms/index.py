@@ -1,5 +1,8 @@
-"""Every operation this service has, by its name in the API."""
+"""Every operation this service has, by its name in the API, and what its request may hold."""
 
+from botocore.loaders import Loader
+
+from cloister.aws import ServiceModel, Structure
 from cloister.kms.operation import Operation
 from cloister.kms.operations import (
     create_alias,
@@ -43,3 +46,7 @@ OPERATIONS: dict[str, Operation] = {
         verify,
     )
 }
+
+_MODEL = ServiceModel(Loader().load_service_model("kms", "service-2", "2014-11-01"))
+REQUESTS: dict[str, Structure] = {name: _MODEL.request(name) for name in OPERATIONS}
+"""The request of each operation."""

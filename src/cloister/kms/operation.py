@@ -1,11 +1,10 @@
-"""An operation: its name in the API, the shape of its request, and what carries it out."""
+"""An operation: its name in the API and what carries it out; its request is the service model's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from cloister.kms.call import Call
-from cloister.kms.requests.shapes import Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,5 +12,4 @@ class Operation:
     """One row of the API index."""
 
     name: str
-    request: Structure
     run: Callable[[Call, dict[str, Any]], dict[str, Any]]

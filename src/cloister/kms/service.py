@@ -16,6 +16,7 @@ from cloister.aws import (
     Fault,
     Request,
     decode_body,
+    decode_request,
     derive_key,
     encode_fault,
     encode_result,
@@ -26,10 +27,9 @@ from cloister.aws import (
 from cloister.errors import CloisterError
 from cloister.kms.call import Call, Origin
 from cloister.kms.decisions import DecisionLog
-from cloister.kms.index import OPERATIONS
+from cloister.kms.index import OPERATIONS, REQUESTS
 from cloister.kms.operation import Operation
 from cloister.kms.recipient import Trust
-from cloister.kms.requests.shapes import decode_request
 from cloister.kms.storage.store import Credential, Store
 
 SERVICE = "kms"
@@ -103,7 +103,7 @@ class Service:
         credential = self._authenticate(request, record, now)
         record["caller"] = credential.caller.arn
         operation = self._operation(request)
-        members = decode_request(operation.request, decode_body(request.body))
+        members = decode_request(REQUESTS[operation.name], decode_body(request.body))
         call = Call(self.store, self._trust, now, credential, origin)
         try:
             return operation.run(call, members)

@@ -6,8 +6,6 @@ from cloister.aws import Fault
 from cloister.kms.call import Call
 from cloister.kms.keys import alias_arn
 from cloister.kms.operation import Operation
-from cloister.kms.requests.members import ALIAS_NAME, KEY_ID
-from cloister.kms.requests.shapes import Structure
 from cloister.kms.storage.store import Alias, AliasTakenError
 
 _PREFIX_TEXT = (
@@ -38,8 +36,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-OPERATION = Operation(
-    "CreateAlias",
-    Structure({"AliasName": ALIAS_NAME, "TargetKeyId": KEY_ID}, required=("AliasName", "TargetKeyId")),
-    _run,
-)
+OPERATION = Operation("CreateAlias", _run)

@@ -9,19 +9,6 @@ from cloister.kms.call import Call
 from cloister.kms.keys import Key, KeyState, Material, key_arn
 from cloister.kms.operation import Operation
 from cloister.kms.policies import admit_policy, check_lockout, default_policy
-from cloister.kms.requests.members import (
-    BOOLEAN,
-    CUSTOM_KEY_STORE_ID,
-    CUSTOMER_MASTER_KEY_SPEC,
-    DESCRIPTION,
-    KEY_SPEC,
-    KEY_USAGE,
-    ORIGIN,
-    POLICY,
-    TAGS,
-    XKS_KEY_ID,
-)
-from cloister.kms.requests.shapes import Structure
 from cloister.kms.specs import ENCRYPT_DECRYPT, SPECS, SYMMETRIC
 
 MAX_TAGS = 50
@@ -123,22 +110,4 @@ def _tags(members: dict[str, Any]) -> dict[str, str]:
     return tags
 
 
-OPERATION = Operation(
-    "CreateKey",
-    Structure(
-        {
-            "Policy": POLICY,
-            "Description": DESCRIPTION,
-            "KeyUsage": KEY_USAGE,
-            "CustomerMasterKeySpec": CUSTOMER_MASTER_KEY_SPEC,
-            "KeySpec": KEY_SPEC,
-            "Origin": ORIGIN,
-            "CustomKeyStoreId": CUSTOM_KEY_STORE_ID,
-            "BypassPolicyLockoutSafetyCheck": BOOLEAN,
-            "Tags": TAGS,
-            "MultiRegion": BOOLEAN,
-            "XksKeyId": XKS_KEY_ID,
-        }
-    ),
-    _run,
-)
+OPERATION = Operation("CreateKey", _run)

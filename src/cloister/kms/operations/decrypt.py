@@ -7,17 +7,6 @@ from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import Ciphertext
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import check_algorithm, deliver, end_dry_run
-from cloister.kms.requests.members import (
-    BOOLEAN,
-    CIPHERTEXT,
-    DRY_RUN_MODIFIERS,
-    ENCRYPTION_ALGORITHM,
-    ENCRYPTION_CONTEXT,
-    GRANT_TOKENS,
-    KEY_ID,
-    RECIPIENT,
-)
-from cloister.kms.requests.shapes import Structure
 from cloister.kms.specs import ENCRYPT_DECRYPT, SYMMETRIC
 
 _UNKNOWN_KEY = (
@@ -62,19 +51,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-OPERATION = Operation(
-    "Decrypt",
-    Structure(
-        {
-            "CiphertextBlob": CIPHERTEXT,
-            "EncryptionContext": ENCRYPTION_CONTEXT,
-            "GrantTokens": GRANT_TOKENS,
-            "KeyId": KEY_ID,
-            "EncryptionAlgorithm": ENCRYPTION_ALGORITHM,
-            "Recipient": RECIPIENT,
-            "DryRun": BOOLEAN,
-            "DryRunModifiers": DRY_RUN_MODIFIERS,
-        }
-    ),
-    _run,
-)
+OPERATION = Operation("Decrypt", _run)

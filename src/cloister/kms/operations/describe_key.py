@@ -4,8 +4,6 @@ from typing import Any
 
 from cloister.kms.call import Call
 from cloister.kms.operation import Operation
-from cloister.kms.requests.members import GRANT_TOKENS, KEY_ID
-from cloister.kms.requests.shapes import Structure
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
@@ -14,6 +12,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return {"KeyMetadata": key.metadata()}
 
 
-OPERATION = Operation(
-    "DescribeKey", Structure({"KeyId": KEY_ID, "GrantTokens": GRANT_TOKENS}, required=("KeyId",)), _run
-)
+OPERATION = Operation("DescribeKey", _run)

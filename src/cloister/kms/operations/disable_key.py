@@ -5,8 +5,6 @@ from typing import Any
 from cloister.kms.call import Call
 from cloister.kms.keys import KeyState
 from cloister.kms.operation import Operation
-from cloister.kms.requests.members import KEY_ID
-from cloister.kms.requests.shapes import Structure
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
@@ -17,4 +15,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-OPERATION = Operation("DisableKey", Structure({"KeyId": KEY_ID}, required=("KeyId",)), _run)
+OPERATION = Operation("DisableKey", _run)

@@ -7,15 +7,6 @@ from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import encrypt
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import check_algorithm, end_dry_run
-from cloister.kms.requests.members import (
-    BOOLEAN,
-    ENCRYPTION_ALGORITHM,
-    ENCRYPTION_CONTEXT,
-    GRANT_TOKENS,
-    KEY_ID,
-    PLAINTEXT,
-)
-from cloister.kms.requests.shapes import Structure
 from cloister.kms.specs import ENCRYPT_DECRYPT, SYMMETRIC
 
 
@@ -35,18 +26,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-OPERATION = Operation(
-    "Encrypt",
-    Structure(
-        {
-            "KeyId": KEY_ID,
-            "Plaintext": PLAINTEXT,
-            "EncryptionContext": ENCRYPTION_CONTEXT,
-            "GrantTokens": GRANT_TOKENS,
-            "EncryptionAlgorithm": ENCRYPTION_ALGORITHM,
-            "DryRun": BOOLEAN,
-        },
-        required=("KeyId", "Plaintext"),
-    ),
-    _run,
-)
+OPERATION = Operation("Encrypt", _run)

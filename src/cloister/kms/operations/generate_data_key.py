@@ -9,16 +9,6 @@ from cloister.kms.call import Call, cryptographic_conditions
 from cloister.kms.ciphertext import encrypt
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import deliver, end_dry_run
-from cloister.kms.requests.members import (
-    BOOLEAN,
-    DATA_KEY_SPEC,
-    ENCRYPTION_CONTEXT,
-    GRANT_TOKENS,
-    KEY_ID,
-    NUMBER_OF_BYTES,
-    RECIPIENT,
-)
-from cloister.kms.requests.shapes import Structure
 from cloister.kms.specs import ENCRYPT_DECRYPT, SYMMETRIC
 
 _SIZES = {"AES_256": 32, "AES_128": 16}
@@ -44,19 +34,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-OPERATION = Operation(
-    "GenerateDataKey",
-    Structure(
-        {
-            "KeyId": KEY_ID,
-            "EncryptionContext": ENCRYPTION_CONTEXT,
-            "NumberOfBytes": NUMBER_OF_BYTES,
-            "KeySpec": DATA_KEY_SPEC,
-            "GrantTokens": GRANT_TOKENS,
-            "Recipient": RECIPIENT,
-            "DryRun": BOOLEAN,
-        },
-        required=("KeyId",),
-    ),
-    _run,
-)
+OPERATION = Operation("GenerateDataKey", _run)

@@ -7,8 +7,6 @@ from cloister.aws import Fault
 from cloister.kms.call import Call
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import deliver
-from cloister.kms.requests.members import CUSTOM_KEY_STORE_ID, NUMBER_OF_BYTES, RECIPIENT
-from cloister.kms.requests.shapes import Structure
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
@@ -21,14 +19,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return dict(deliver(call, secrets.token_bytes(members["NumberOfBytes"])))
 
 
-OPERATION = Operation(
-    "GenerateRandom",
-    Structure(
-        {
-            "NumberOfBytes": NUMBER_OF_BYTES,
-            "CustomKeyStoreId": CUSTOM_KEY_STORE_ID,
-            "Recipient": RECIPIENT,
-        }
-    ),
-    _run,
-)
+OPERATION = Operation("GenerateRandom", _run)

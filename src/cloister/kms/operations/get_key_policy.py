@@ -5,8 +5,6 @@ from typing import Any
 from cloister.aws import Fault
 from cloister.kms.call import Call
 from cloister.kms.operation import Operation
-from cloister.kms.requests.members import KEY_ID, POLICY_NAME
-from cloister.kms.requests.shapes import Structure
 
 POLICY_NAMED = "default"
 
@@ -24,6 +22,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return {"Policy": key.policy.text, "PolicyName": POLICY_NAMED}
 
 
-OPERATION = Operation(
-    "GetKeyPolicy", Structure({"KeyId": KEY_ID, "PolicyName": POLICY_NAME}, required=("KeyId",)), _run
-)
+OPERATION = Operation("GetKeyPolicy", _run)

@@ -6,8 +6,6 @@ from typing import Any
 from cloister.aws import Fault
 from cloister.kms.call import Call
 from cloister.kms.operation import Operation
-from cloister.kms.requests.members import GRANT_TOKENS, KEY_ID
-from cloister.kms.requests.shapes import Structure
 from cloister.kms.signatures import public_key_info
 from cloister.kms.specs import SYMMETRIC
 
@@ -30,6 +28,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-OPERATION = Operation(
-    "GetPublicKey", Structure({"KeyId": KEY_ID, "GrantTokens": GRANT_TOKENS}, required=("KeyId",)), _run
-)
+OPERATION = Operation("GetPublicKey", _run)

@@ -5,8 +5,6 @@ from typing import Any
 from cloister.kms.call import Call
 from cloister.kms.keys import alias_arn
 from cloister.kms.operation import Operation
-from cloister.kms.requests.members import KEY_ID, LIMIT, MARKER
-from cloister.kms.requests.shapes import Structure
 
 PAGE = 50
 
@@ -35,4 +33,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-OPERATION = Operation("ListAliases", Structure({"KeyId": KEY_ID, "Limit": LIMIT, "Marker": MARKER}), _run)
+OPERATION = Operation("ListAliases", _run)

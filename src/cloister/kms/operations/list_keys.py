@@ -5,8 +5,6 @@ from typing import Any
 from cloister.kms.call import Call
 from cloister.kms.keys import key_arn
 from cloister.kms.operation import Operation
-from cloister.kms.requests.members import LIMIT, MARKER, RESOURCE_OWNERS
-from cloister.kms.requests.shapes import Structure
 
 PAGE = 100
 
@@ -26,6 +24,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-OPERATION = Operation(
-    "ListKeys", Structure({"Limit": LIMIT, "Marker": MARKER, "ResourceOwners": RESOURCE_OWNERS}), _run
-)
+OPERATION = Operation("ListKeys", _run)

@@ -6,8 +6,6 @@ from cloister.kms.call import Call
 from cloister.kms.operation import Operation
 from cloister.kms.operations.get_key_policy import check_policy_name
 from cloister.kms.policies import admit_policy, check_lockout
-from cloister.kms.requests.members import BOOLEAN, KEY_ID, POLICY, POLICY_NAME
-from cloister.kms.requests.shapes import Structure
 
 
 def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
@@ -22,16 +20,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-OPERATION = Operation(
-    "PutKeyPolicy",
-    Structure(
-        {
-            "KeyId": KEY_ID,
-            "PolicyName": POLICY_NAME,
-            "Policy": POLICY,
-            "BypassPolicyLockoutSafetyCheck": BOOLEAN,
-        },
-        required=("KeyId", "Policy"),
-    ),
-    _run,
-)
+OPERATION = Operation("PutKeyPolicy", _run)

@@ -7,8 +7,6 @@ from cloister.aws import Fault
 from cloister.kms.call import Call
 from cloister.kms.keys import KeyState
 from cloister.kms.operation import Operation
-from cloister.kms.requests.members import KEY_ID, PENDING_WINDOW
-from cloister.kms.requests.shapes import Structure
 
 LEAST_DAYS, MOST_DAYS = 7, 30
 
@@ -33,8 +31,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-OPERATION = Operation(
-    "ScheduleKeyDeletion",
-    Structure({"KeyId": KEY_ID, "PendingWindowInDays": PENDING_WINDOW}, required=("KeyId",)),
-    _run,
-)
+OPERATION = Operation("ScheduleKeyDeletion", _run)

@@ -6,15 +6,6 @@ from typing import Any
 from cloister.kms.call import Call
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import end_dry_run
-from cloister.kms.requests.members import (
-    BOOLEAN,
-    GRANT_TOKENS,
-    KEY_ID,
-    MESSAGE_TYPE,
-    PLAINTEXT,
-    SIGNING_ALGORITHM,
-)
-from cloister.kms.requests.shapes import Structure
 from cloister.kms.signatures import digest_of, permitted_key, sign_digest
 
 
@@ -31,18 +22,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-OPERATION = Operation(
-    "Sign",
-    Structure(
-        {
-            "KeyId": KEY_ID,
-            "Message": PLAINTEXT,
-            "MessageType": MESSAGE_TYPE,
-            "GrantTokens": GRANT_TOKENS,
-            "SigningAlgorithm": SIGNING_ALGORITHM,
-            "DryRun": BOOLEAN,
-        },
-        required=("KeyId", "Message", "SigningAlgorithm"),
-    ),
-    _run,
-)
+OPERATION = Operation("Sign", _run)

@@ -5,16 +5,6 @@ from typing import Any
 from cloister.kms.call import Call
 from cloister.kms.operation import Operation
 from cloister.kms.outcome import end_dry_run
-from cloister.kms.requests.members import (
-    BOOLEAN,
-    CIPHERTEXT,
-    GRANT_TOKENS,
-    KEY_ID,
-    MESSAGE_TYPE,
-    PLAINTEXT,
-    SIGNING_ALGORITHM,
-)
-from cloister.kms.requests.shapes import Structure
 from cloister.kms.signatures import digest_of, permitted_key, verify_digest
 
 
@@ -27,19 +17,4 @@ def _run(call: Call, members: dict[str, Any]) -> dict[str, Any]:
     return {"KeyId": key.arn, "SignatureValid": True, "SigningAlgorithm": algorithm}
 
 
-OPERATION = Operation(
-    "Verify",
-    Structure(
-        {
-            "KeyId": KEY_ID,
-            "Message": PLAINTEXT,
-            "MessageType": MESSAGE_TYPE,
-            "Signature": CIPHERTEXT,
-            "SigningAlgorithm": SIGNING_ALGORITHM,
-            "GrantTokens": GRANT_TOKENS,
-            "DryRun": BOOLEAN,
-        },
-        required=("KeyId", "Message", "Signature", "SigningAlgorithm"),
-    ),
-    _run,
-)
+OPERATION = Operation("Verify", _run)

@@ -1,6 +1,6 @@
 """Request shapes: what a member may be, checked and decoded by one table-driven routine.
 
-Follows the constraint traits of the KMS service model; texts are those real KMS answers ("1 validation error
+Follows the constraint traits of AWS's service models; texts are those real KMS answers ("1 validation error
 detected: ..."). Unknown members are ignored, as AWS does.
 """
 
@@ -9,12 +9,16 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from cloister.aws import Fault
+from cloister.aws.faults import Fault
 
 MAX_REPORTED = 10
 MAX_ECHO = 256
+_HIDDEN = "***"
+_LAST_SECOND = 253402300799
+"""The end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +29,34 @@ class String:
     most: int | None = None
     pattern: str | None = None
     values: tuple[str, ...] = ()
+    sensitive: bool = False
+    """Whether a refused value must not be repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
     """Bytes, base64 on the wire, bounded in bytes."""
 
-    least: int
-    most: int
+    least: int = 0
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """A whole number within bounds."""
+    """A whole number, within bounds where there are some."""
 
-    least: int
-    most: int
+    least: int | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
     """True or false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A moment, in seconds since 1970 on the wire; between the years 1970 and 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class Structure:
     required: tuple[str, ...] = ()
 
 
-Shape = String | Blob | Integer | Boolean | StringMap | List | Structure
+Shape = String | Blob | Integer | Boolean | Timestamp | StringMap | List | Structure
 
 
 def decode_request(shape: Structure, value: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +113,8 @@ def _decode(shape: Shape, value: Any, path: str, problems: list[str]) -> Any:
             return {key: _typed(item, str, "String") for key, item in _typed(value, dict, "Map").items()}
         case Boolean():
             return _typed(value, bool, "Boolean")
+        case Timestamp():
+            return _decode_timestamp(value)
         case Integer():
             return _decode_integer(shape, value, path, problems)
         case Blob():
@@ -126,11 +139,19 @@ def _decode_integer(shape: Integer, value: Any, path: str, problems: list[str]) 
     number: int = _typed(value, int, "Integer")
     if isinstance(value, bool):
         raise _wrong_type(value, "Integer")
-    if number < shape.least:
+    if shape.least is not None and number < shape.least:
         _complain(problems, number, path, f"have value greater than or equal to {shape.least}")
-    elif number > shape.most:
+    elif shape.most is not None and number > shape.most:
         _complain(problems, number, path, f"have value less than or equal to {shape.most}")
     return number
+
+
+def _decode_timestamp(value: Any) -> datetime:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _wrong_type(value, "Timestamp")
+    if not 0 <= value <= _LAST_SECOND:
+        raise Fault("SerializationException", "Timestamp must be between the years 1970 and 9999.")
+    return datetime.fromtimestamp(value, UTC)
 
 
 def _decode_blob(shape: Blob, value: Any, path: str, problems: list[str]) -> bytes:
@@ -147,11 +168,12 @@ def _decode_blob(shape: Blob, value: Any, path: str, problems: list[str]) -> byt
 
 def _decode_string(shape: String, value: Any, path: str, problems: list[str]) -> str:
     text: str = _typed(value, str, "String")
-    _bound_length(shape, len(text), text, path, problems)
+    shown = _HIDDEN if shape.sensitive else text
+    _bound_length(shape, len(text), shown, path, problems)
     if shape.pattern is not None and not re.fullmatch(shape.pattern, text):
-        _complain(problems, text, path, f"satisfy regular expression pattern: {shape.pattern}")
+        _complain(problems, shown, path, f"satisfy regular expression pattern: {shape.pattern}")
     if shape.values and text not in shape.values:
-        _complain(problems, text, path, f"satisfy enum value set: [{', '.join(shape.values)}]")
+        _complain(problems, shown, path, f"satisfy enum value set: [{', '.join(shape.values)}]")
     return text
 
 

@@ -1,1 +1,0 @@
-"""What requests may look like: the engine of shapes, and the table of KMS's members."""
