@@ -129,7 +129,7 @@ CODES: Final[dict[str, Code]] = {
     ),
     "L402": Code(
         "warning",
-        "A ramdisk is compressed: what is in it was not examined.",
+        "A ramdisk is compressed in a way that cannot be opened here, or unpacks to more than is examined.",
         "Build with uncompressed ramdisks, as AWS's tools do.",
     ),
     "L403": Code(
@@ -161,6 +161,11 @@ CODES: Final[dict[str, Code]] = {
         "error",
         "A file's directory is not in the ramdisk before it: the kernel leaves the file out without a word.",
         "Build with an entry for every directory.",
+    ),
+    "L409": Code(
+        "note",
+        "A ramdisk is compressed; it was unpacked to be examined, and must be in the enclave as well.",
+        "Build with uncompressed ramdisks, as AWS's tools do, unless the file's size matters most.",
     ),
     "L501": Code(
         "warning",

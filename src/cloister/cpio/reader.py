@@ -94,10 +94,13 @@ def read_files(buffer: bytes | memoryview) -> Iterator[CpioEntry]:
             yield item
 
 
-def read_cpio(buffer: bytes | memoryview) -> Iterator[CpioEntry | CpioTrailer]:
-    """Yield entries and trailers in their order; raises CpioError, after all that could still be read."""
+def read_cpio(buffer: bytes | memoryview, start: int = 0) -> Iterator[CpioEntry | CpioTrailer]:
+    """Yield entries and trailers in their order; raises CpioError, after all that could still be read.
+
+    Reading begins where one archive ends, at the byte ``start``.
+    """
     view = memoryview(buffer).toreadonly().cast("B")
-    position, entries, fresh = _skip_zeros(view, 0), 0, True
+    position, entries, fresh = _skip_zeros(view, start), 0, True
     while position < len(view):
         if fresh and bytes(view[position : position + 1]) != b"0":
             raise _no_archive(view, position)
@@ -115,6 +118,12 @@ def read_cpio(buffer: bytes | memoryview) -> Iterator[CpioEntry | CpioTrailer]:
             position, fresh = end, False
     if not fresh:
         raise CpioError(f"The archive ends at byte {position} without its trailer.", position)
+
+
+def compression_of(data: memoryview) -> str | None:
+    """Return what the kernel would unpack these bytes with; None where they begin like nothing it knows."""
+    start = bytes(data[:6])
+    return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
 
 
 def _read_entry(view: memoryview, start: int) -> tuple[CpioEntry, int]:
@@ -166,10 +175,8 @@ def _skip_zeros(view: memoryview, position: int) -> int:
 
 
 def _no_archive(view: memoryview, position: int) -> CpioError:
+    name = compression_of(view[position:])
+    if name is not None:
+        return CompressedError(f"From byte {position} on the ramdisk is compressed with {name}.", position)
     start = bytes(view[position : position + 6])
-    for magic, name in _COMPRESSED.items():
-        if start.startswith(magic):
-            return CompressedError(
-                f"From byte {position} on the ramdisk is compressed with {name}.", position
-            )
     return CpioError(f"At byte {position} there is {start!r}; expected an archive, 070701.", position)

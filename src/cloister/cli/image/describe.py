@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from cloister.build import map_image
+from cloister.cli.image.reading import map_told_image
 from cloister.cli.nitro.describe_eif import describe
 from cloister.cli.options import FILES
 from cloister.cli.table import plain
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
-    image = map_image(args.file)
+    image = map_told_image(args.file)
     measurements = measure(image)
     shown = describe(image, measurements)
     if args.json:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cloister.audit import normal_name, shown_name
-from cloister.cpio import CpioEntry, CpioError, read_files
+from cloister.cpio import CpioEntry, CpioError, Expand, as_it_is, read_files
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -70,13 +70,13 @@ class Extraction:
             os.close(self._parent[1])
             os.close(self._root)
 
-    def unpack(self, archive: str, ramdisk: memoryview) -> None:
+    def unpack(self, archive: str, ramdisk: memoryview, expand: Expand = as_it_is) -> None:
         """Unpack one ramdisk over what is there; ``archive`` is its name in messages.
 
         Raises OSError when the file system takes nothing more.
         """
         try:
-            for entry in read_files(ramdisk):
+            for entry in read_files(expand(ramdisk)):
                 try:
                     self._unpack(archive, entry)
                 except _RefusedError as refusal:
