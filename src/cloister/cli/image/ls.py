@@ -12,7 +12,7 @@ from cloister.audit import normal_name, shown_name
 from cloister.cli.image.build import terminable
 from cloister.cli.image.reading import expand_ramdisk, map_told_image
 from cloister.cli.options import FILES
-from cloister.cpio import CpioEntry, CpioError, read_files
+from cloister.cpio import CpioEntry, CpioError, Expand, read_files
 from cloister.errors import CloisterError
 
 SUMMARY: Final = "list the files in an image"
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     wanted, trouble = None if args.path is None else _wanted(args.path), None
     with terminable():
         try:
-            for number, entry in _entries(image.ramdisks, wanted):
+            for number, entry in _entries(image.ramdisks, wanted, expand_ramdisk):
                 if args.json:
                     print("," if found else "[", json.dumps(_json(number, entry)), sep="\n" if found else "")
                 else:
@@ -64,16 +64,18 @@ def _wanted(path: str) -> bytes:
     return b"/".join(filter(None, (b"rootfs", name))) if path.startswith("/") else name
 
 
-def _entries(ramdisks: tuple[memoryview, ...], wanted: bytes | None) -> Iterator[tuple[int, CpioEntry]]:
+def _entries(
+    ramdisks: tuple[memoryview, ...], wanted: bytes | None, expand: Expand
+) -> Iterator[tuple[int, CpioEntry]]:
     for number, ramdisk in enumerate(ramdisks, 1):
-        for entry in _entries_of(number, ramdisk):
+        for entry in _entries_of(number, ramdisk, expand):
             if wanted is None or normal_name(entry.name) == wanted or _below(entry.name, wanted):
                 yield number, entry
 
 
-def _entries_of(number: int, ramdisk: memoryview) -> Iterator[CpioEntry]:
+def _entries_of(number: int, ramdisk: memoryview, expand: Expand) -> Iterator[CpioEntry]:
     try:
-        yield from read_files(expand_ramdisk(ramdisk))
+        yield from read_files(expand(ramdisk))
     except CpioError as error:
         raise CpioError(f"Ramdisk {number} cannot be read further. {error.message}", error.offset) from error
 
