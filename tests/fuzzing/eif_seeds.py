@@ -77,10 +77,10 @@ def rebuilt(header: bytes, parts: Parts) -> bytes:
 
 @cache
 def certificate(number: int) -> bytes:
-    """Return a certificate in PEM: of keys on P-256, P-384 and P-521, and one that is long expired."""
+    """Return a certificate in PEM: of keys on P-256, P-384 and P-521, one expired, one nearly so."""
     key = _KEYS[number % 3]
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "image signer")])
-    start = NOW - timedelta(days=1 if number < 3 else 1000)
+    start = NOW - timedelta(days=(1, 1, 1, 1000, 360)[number])
     end = start + timedelta(days=365)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 7, start, end)
     made = builder.sign(key, HASHES[key.curve.name], ecdsa_deterministic=True)
@@ -133,8 +133,13 @@ def seeds() -> Iterator[bytes]:
         newc(b"rootfs/d", 0o60600, rdevmajor=8, mtime=2**32 - 1),
     )  # fmt: skip
     arm = bytes(16) + struct.pack("<Q", 4096) + bytes(32) + b"ARM\x64" + bytes(40)
+    escapes = metadata(custom={"A": "a", "n": [[[1e300]]]}).replace(b'"a"', b'"\\u0041\\ud83d\\ude00\\n"')
+    sealed_key = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + b"A" * 40 + b"ghp_" + b"a1B2" * 9
     images = [
         loose(sections()),
+        loose(sections(meta=escapes, app=archive(newc(b".netrc", body=sealed_key)))),
+        loose(sections(kernel=b"\x7fELF" + bytes(600))),
+        loose(sections(kernel=bzimage(x211=b"\0") + b"more")),
         loose(sections(cmdline=debug)),
         loose(sections(meta=names)),
         loose(sections(app=odd)),
@@ -143,7 +148,7 @@ def seeds() -> Iterator[bytes]:
         loose([(KERNEL, bzimage(0)), (CMDLINE, b""), (RAMDISK, BOOT)]),
         loose([*sections()[:2], *sections()[3:], sections()[2]]),
         loose([(KERNEL, arm), *sections()[1:]], architecture="aarch64", memory=0),
-        *map(signed_image, range(4)),
+        *map(signed_image, range(5)),
         changed(signed_image(1), 284 + 8 * 5, struct.pack(">Q", 7)),
         loose([*sections(cmdline=b"other"), (SIGNATURE, signature_over(bytes(48), 0))]),
         signed_image(2)[:-1] + b"\0",
