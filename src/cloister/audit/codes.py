@@ -163,9 +163,10 @@ CODES: Final[dict[str, Code]] = {
         "Build with an entry for every directory.",
     ),
     "L409": Code(
-        "note",
-        "A ramdisk is compressed; it was unpacked to be examined, and must be in the enclave as well.",
-        "Build with uncompressed ramdisks, as AWS's tools do, unless the file's size matters most.",
+        "warning",
+        "A ramdisk is compressed; it was unpacked to be examined. Only a kernel that was built with that method "
+        "unpacks it.",
+        "Build with uncompressed ramdisks, as AWS's tools do.",
     ),
     "L501": Code(
         "warning",
