@@ -164,8 +164,8 @@ CODES: Final[dict[str, Code]] = {
     ),
     "L409": Code(
         "warning",
-        "A ramdisk is compressed; it was unpacked to be examined. Only a kernel that was built with that method "
-        "unpacks it.",
+        "A ramdisk is compressed; it was unpacked to be examined. Only a kernel that was built with that "
+        "method unpacks it.",
         "Build with uncompressed ramdisks, as AWS's tools do.",
     ),
     "L501": Code(
