@@ -78,6 +78,9 @@ def test_bombs_are_refused() -> None:
         expanded(FIRST + bomb)
     with pytest.raises(CompressedError, match="too large"):
         expanded(gzip.compress(bytes(1000)) * 20, most=9999)
+    assert expanded(gzip.compress(b"") * 1000) == b""
+    with pytest.raises(CompressedError, match="more than 1000 compressed archives"):
+        expanded(gzip.compress(b"") * 1001)
     window = zstd.compress(bytes(1000), options={zstd.CompressionParameter.window_log: 30})
     assert len(expanded(window)) == 1000  # a frame that says its size needs no window
     stream = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 30})

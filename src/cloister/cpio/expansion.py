@@ -24,6 +24,8 @@ Expand = Callable[[memoryview], memoryview]
 
 WINDOW_LOG: Final = 27
 """How far a stream may refer back, and so the memory of its decoder: 2^27 bytes, what Linux's zstd allows."""
+MAX_STREAMS: Final = 1000
+"""In one ramdisk, which usually has one: a decoder's making takes time, and nine bytes are a stream."""
 _PIECE: Final = 1 << 16
 _FIRST_PIECE: Final = 1 << 10
 """Small at first: what is read beyond a short stream is read again, and there may be many of them."""
@@ -43,9 +45,9 @@ def expand(ramdisk: memoryview, most: int) -> Iterator[bytes | memoryview]:
     """Yield the ramdisk with every compressed stream replaced by what it holds, at most ``most`` bytes.
 
     Raises CpioError where a stream is damaged, and CompressedError where it is of another kind than gzip,
-    bzip2, xz, lzma and zstd, or too large; the offsets are the ramdisk's.
+    bzip2, xz, lzma and zstd, or too large, or one of too many; the offsets are the ramdisk's.
     """
-    position = written = 0
+    position = written = streams = 0
     while position < len(ramdisk):
         yield bytes((position - written) % 4)  # where headers stand, as counted in the ramdisk
         written += (position - written) % 4
@@ -56,6 +58,9 @@ def expand(ramdisk: memoryview, most: int) -> Iterator[bytes | memoryview]:
         written += end - position
         if start is None:
             return
+        streams += 1
+        if streams > MAX_STREAMS:
+            raise CompressedError(f"There are more than {MAX_STREAMS} compressed archives.", start)
         yield bytes(-written % 4)  # and as counted in the stream
         written += -written % 4
         size, position = yield from _stream(ramdisk, start, most - written)

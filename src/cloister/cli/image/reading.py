@@ -4,7 +4,7 @@ import mmap
 import sys
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
+from tempfile import TemporaryFile
 from typing import Final
 
 from cloister.build import BuildError, map_image, open_region
@@ -55,7 +55,8 @@ def expand_ramdisk(ramdisk: memoryview) -> memoryview:
             return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b"")
     except OSError as error:
         raise BuildError(
-            f"A compressed ramdisk cannot be unpacked in {gettempdir()}: {error.strerror}."
+            f"A compressed ramdisk cannot be unpacked to a temporary file: {error.strerror}; "
+            "set TMPDIR to a directory with room for it."
         ) from error
 
 
