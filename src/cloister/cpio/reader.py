@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.errors import CloisterError
+from cloister.mapped import RESIDENT, release
 
 HEADER_SIZE: Final = 110
 PATH_MAX: Final = 4096
@@ -97,8 +98,11 @@ def read_files(buffer: bytes | memoryview) -> Iterator[CpioEntry]:
 def read_cpio(buffer: bytes | memoryview) -> Iterator[CpioEntry | CpioTrailer]:
     """Yield entries and trailers in their order; raises CpioError, after all that could still be read."""
     view = memoryview(buffer).toreadonly().cast("B")
-    position, entries, fresh = _skip_zeros(view, 0), 0, True
+    position, entries, fresh, released = _skip_zeros(view, 0), 0, True, 0
     while position < len(view):
+        if position - released >= RESIDENT:
+            release(view)
+            released = position
         if fresh and bytes(view[position : position + 1]) != b"0":
             raise _no_archive(view, position)
         if position % 4:

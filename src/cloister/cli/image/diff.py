@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloister.audit import Difference, compare
-from cloister.build import map_image
+from cloister.build import measure_image
 from cloister.cli.image.build import terminable
 from cloister.cli.image.reading import tell_trouble
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.options import FILES
 from cloister.cli.table import print_table
 from cloister.eif import Image
 from cloister.errors import CloisterError
-from cloister.measure import Measurements, measure
+from cloister.measure import Measurements
 
 SUMMARY: Final = "say which registers of two images differ, and why"
 DESCRIPTION: Final = """Say which registers of two images differ, and because of which file and attribute.
@@ -44,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print."""
     try:
         with terminable():
-            images = [map_image(path) for path in (args.first, args.second)]
-            measured = [measure(image) for image in images]
+            with shown_progress() as progress:
+                both = [measure_image(path, progress=progress) for path in (args.first, args.second)]
+            images, measured = [image for image, _ in both], [registers for _, registers in both]
             differences = list(compare(*images, limit=args.limit))
     except CloisterError as error:
         return tell_trouble(error)
