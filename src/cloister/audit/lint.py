@@ -21,9 +21,9 @@ from cloister.eif import (
     SignatureSection,
     check_dates,
 )
+from cloister.mapped import pieces
 from cloister.pcrs import ZERO_PCR, extend
 
-_CHUNK: Final = 1 << 22
 _MEBIBYTE: Final = 1 << 20
 _MEMORY_PER_IMAGE: Final = 4
 """run-enclave wants this many times the file's size (nitro-tools 6.2)."""
@@ -105,8 +105,8 @@ def _pcr0(sections: list[LooseSection]) -> bytes:
     digest = hashlib.sha384()
     for section in sections:
         if section.kind in (KERNEL, CMDLINE, RAMDISK):
-            for start in range(0, len(section.payload), _CHUNK):
-                digest.update(section.payload[start : start + _CHUNK])
+            for piece in pieces(section.payload):
+                digest.update(piece)
     return extend(ZERO_PCR, digest.digest())
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
 from cloister.cpio.reader import CompressedError, CpioError, compression_of, read_cpio
+from cloister.mapped import pieces
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -53,8 +54,7 @@ def expand(ramdisk: memoryview, most: int) -> Iterator[bytes | memoryview]:
         written += (position - written) % 4
         start = _next_stream(ramdisk, position)
         end = len(ramdisk) if start is None else start
-        for at in range(position, end, _PIECE):
-            yield ramdisk[at : min(at + _PIECE, end)]
+        yield from pieces(ramdisk[position:end])
         written += end - position
         if start is None:
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.errors import CloisterError
+from cloister.mapped import RESIDENT, release
 
 HEADER_SIZE: Final = 110
 PATH_MAX: Final = 4096
@@ -100,8 +101,11 @@ def read_cpio(buffer: bytes | memoryview, start: int = 0) -> Iterator[CpioEntry 
     Reading begins where one archive ends, at the byte ``start``.
     """
     view = memoryview(buffer).toreadonly().cast("B")
-    position, entries, fresh = _skip_zeros(view, start), 0, True
+    position, entries, fresh, released = _skip_zeros(view, start), 0, True, start
     while position < len(view):
+        if position - released >= RESIDENT:
+            release(view)
+            released = position
         if fresh and bytes(view[position : position + 1]) != b"0":
             raise _no_archive(view, position)
         if position % 4:

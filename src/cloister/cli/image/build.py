@@ -5,8 +5,7 @@ import json
 import os
 import shlex
 import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from cloister.build import (
 )
 from cloister.cli.fetching import add_fetch_arguments, fetch_options, fetched_source
 from cloister.cli.image.describe import print_registers
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.passphrase import ask_pin
 from cloister.fetch import image_named
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
@@ -236,29 +236,3 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def shown_progress() -> Iterator[Progress | None]:
-    """Show what is going on where a person looks at it: on stderr, when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as bars  # noqa: PLC0415 - costs a tenth of a second that scripts need not pay
-    from rich.console import Console  # noqa: PLC0415
-
-    columns: Sequence[bars.ProgressColumn] = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as display:
-        tasks = dict[str, bars.TaskID]()
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = display.add_task(what, total=total or None)
-            display.update(tasks[what], completed=done)
-
-        yield report

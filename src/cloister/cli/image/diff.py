@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from cloister.audit import Difference, compare
 from cloister.cli.image.build import terminable
-from cloister.cli.image.reading import expand_ramdisk, map_told_image, tell_trouble
+from cloister.cli.image.reading import expand_ramdisk, measure_told_image, tell_trouble
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.options import FILES
 from cloister.cli.table import print_table
 from cloister.eif import Image
 from cloister.errors import CloisterError
-from cloister.measure import Measurements, measure
+from cloister.measure import Measurements
 
 SUMMARY: Final = "say which registers of two images differ, and why"
 DESCRIPTION: Final = """Say which registers of two images differ, and because of which file and attribute.
@@ -44,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print."""
     try:
         with terminable():
-            images = [map_told_image(path) for path in (args.first, args.second)]
-            measured = [measure(image) for image in images]
+            with shown_progress() as progress:
+                both = [measure_told_image(path, progress) for path in (args.first, args.second)]
+            images, measured = [image for image, _ in both], [registers for _, registers in both]
             differences = list(compare(*images, limit=args.limit, expand=expand_ramdisk))
     except CloisterError as error:
         return tell_trouble(error)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from cloister.audit import CODES, Finding, Findings, Severity, lint
-from cloister.cli.image.build import shown_progress, terminable
+from cloister.cli.image.build import terminable
 from cloister.cli.image.reading import expand_ramdisk, map_file, tell_trouble
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.options import FILES
 from cloister.cli.table import plain, print_table
 from cloister.errors import CloisterError

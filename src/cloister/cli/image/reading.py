@@ -7,10 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final
 
-from cloister.build import BuildError, map_image, open_region
+from cloister.build import BuildError, Progress, map_image, measure_image, open_region
 from cloister.cpio import expand, is_compressed
 from cloister.eif import Image
 from cloister.errors import CloisterError
+from cloister.measure import Measurements
 
 TROUBLE: Final = 2
 """Exit code of commands whose 1 is an answer: a file could not be read."""
@@ -33,13 +34,24 @@ def map_told_image(path: Path) -> Image:
     Its header has an old size of the signature, which nothing that is measured or told depends on.
     """
     image = map_image(path, check_signature_size=False)
+    _note_stale_size(path, image)
+    return image
+
+
+def measure_told_image(path: Path, progress: Progress | None) -> tuple[Image, Measurements]:
+    """Read an image to be told about, and measure it in the same pass; raises as measure_image."""
+    image, measurements = measure_image(path, check_signature_size=False, progress=progress)
+    _note_stale_size(path, image)
+    return image, measurements
+
+
+def _note_stale_size(path: Path, image: Image) -> None:
     if image.stale_signature_size is not None:
         note(
             f"{path}: the header says the signature has {image.stale_signature_size} bytes, but it has "
             f"{len(image.sections[-1].payload)}, as nitro-cli leaves it when it signs anew; no enclave "
             "starts from this file here until 'nitro-cli sign-eif' of this project signs it."
         )
-    return image
 
 
 def expand_ramdisk(ramdisk: memoryview) -> memoryview:

@@ -17,6 +17,7 @@ from cloister.cli.image.reading import expand_ramdisk, map_told_image
 from cloister.cli.options import FILES
 from cloister.cli.table import plain
 from cloister.eif import Image, SectionType
+from cloister.mapped import pieces
 
 SUMMARY: Final = "write an image's sections and files to a directory"
 DESCRIPTION: Final = """Write an image's sections and files to a directory that is new or empty.
@@ -31,7 +32,6 @@ Sections are written as they are; compressed ramdisks are unpacked in $TMPDIR fo
 Nothing is written outside the directory, whatever names and links an image holds. Files belong to you,
 without setuid and setgid bits. Device nodes are left out unless root asks for them with --devices.
 Exit 0, or 1 when an entry could not be unpacked: each is named on standard error."""
-_CHUNK: Final = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def _write_sections(image: Image, directory: Path) -> None:
     for number, section in enumerate(image.sections, 1):
         name = f"{number}-{section.kind.name.lower()}{endings.get(section.kind, '')}"
         with (directory / name).open("xb") as out:
-            for start in range(0, len(section.payload), _CHUNK):
-                out.write(section.payload[start : start + _CHUNK])
+            for piece in pieces(section.payload):
+                out.write(piece)
     if image.signature is not None:
         (directory / "certificate.pem").write_bytes(image.signature.certificate_pem)
