@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import struct
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import cbor2
 from cryptography.hazmat.primitives import hashes
@@ -36,7 +36,7 @@ from fuzzing import eif_seeds
 from fuzzing.eif_seeds import HEADER_SIZE, NOW, Parts, parts_of, rebuilt
 from simulators.crafted_images import CMDLINE, KERNEL, RAMDISK, SIGNATURE, expanded, sealed
 
-LENIENT: tuple[dict[str, bool], ...] = (
+LENIENT: tuple[dict[str, Any], ...] = (
     {"check_crc": False},
     {"check_crc": False, "check_signature_size": False},
 )
@@ -95,7 +95,7 @@ def try_image(data: bytes) -> None:
             return
 
 
-def image_or_none(data: bytes, settings: dict[str, bool]) -> Image | None:
+def image_or_none(data: bytes, settings: dict[str, Any]) -> Image | None:
     """Read with some settings, or be refused in a line."""
     try:
         return Image.from_buffer(data, **settings)
