@@ -50,8 +50,11 @@ def expand(ramdisk: memoryview, most: int) -> Iterator[bytes | memoryview]:
     """
     position = written = streams = 0
     while position < len(ramdisk):
-        yield bytes((position - written) % 4)  # where headers stand, as counted in the ramdisk
-        written += (position - written) % 4
+        # A header stands at a multiple of four, counted in the ramdisk. Where a stream ends without its trailer
+        # nothing more is unpacked: no reader takes zeros for the next header.
+        gap = (position - written) % 4 + (4 if streams else 0)
+        yield bytes(gap)
+        written += gap
         start = _next_stream(ramdisk, position)
         end = len(ramdisk) if start is None else start
         yield from pieces(ramdisk[position:end])
