@@ -50,8 +50,8 @@ def expand(ramdisk: memoryview, most: int) -> Iterator[bytes | memoryview]:
     """
     position = written = streams = 0
     while position < len(ramdisk):
-        # A header stands at a multiple of four, counted in the ramdisk. Where a stream ends without its trailer
-        # nothing more is unpacked: no reader takes zeros for the next header.
+        # A header stands at a multiple of four, counted in the ramdisk. Where a stream ends without its
+        # trailer nothing more is unpacked: no reader takes zeros for the next header.
         gap = (position - written) % 4 + (4 if streams else 0)
         yield bytes(gap)
         written += gap
