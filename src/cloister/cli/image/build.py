@@ -45,7 +45,9 @@ it with
 dir:, tar:, oci:PATH[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].
 An image's name that is no file here is looked for in a Docker daemon, in this host's container store, then at
 its registry; docker://NAME, docker-daemon:NAME and containers-storage:NAME say where.
-A directory with an enclave.toml is assembled from pinned packages first, see examples/secret."""
+A directory with an enclave.toml is assembled from pinned packages first, see examples/secret.
+Temporary space: compressed layers (or a compressed tar) take their unpacked size in the output's directory,
+beside the image; a fetched image takes its own size in $NITRO_CLI_ARTIFACTS (~/.cache/cloister/artifacts)."""
 
 MAX_METADATA: Final = 4096
 """Bytes of a metadata file, as nitro-cli has it."""
@@ -167,7 +169,7 @@ def _assembled(
         with fetched_source(image, architecture, fetch_options(args), progress, or_path=True) as fetched:
             yield fetched.source, replace(recipe, name=recipe.name or image.short)
         return
-    if not (directory / RECIPE_NAME).is_file():
+    if not args.source or not (directory / RECIPE_NAME).is_file():
         yield args.source, recipe
         return
     with open_example(
