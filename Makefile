@@ -66,9 +66,10 @@ bench: setup  ## measure, as ratios against a rival in the same run
 
 SEED ?= 1
 MUTATE := PYTHONPATH=tests $(BIN)/python -m mutations
-fuzz: setup  ## hostile bytes against every parser, for three quarters of an hour; SEED=2 gives other mutations
-	$(BIN)/pytest -q -m "not vm and not soak" --hypothesis-profile=long tests/eif tests/cose tests/vhost tests/nsm tests/build
+fuzz: setup  ## hostile bytes against every parser, for an hour; SEED=2 gives other mutations
+	$(BIN)/pytest -q -m "not vm and not soak" --hypothesis-profile=long tests/eif tests/cpio tests/cose tests/vhost tests/nsm tests/build
 	$(BIN)/pip install -q -c constraints.txt atheris
+	PYTHONPATH=tests $(BIN)/python -m fuzzing eif --seconds 600
 	PYTHONPATH=tests $(BIN)/python -m fuzzing layers --seconds 600
 	$(MUTATE) documents --seed $(SEED) --count 1000000
 	$(MUTATE) cached --seed $(SEED) --count 100000

@@ -1,5 +1,6 @@
 """Every lint code is found in an image crafted for it, and nothing but notes in a good one."""
 
+import gzip
 import re
 import stat
 import struct
@@ -31,6 +32,7 @@ from simulators.crafted_images import (
     bzimage,
     changed,
     directory,
+    expanded,
     loose,
     metadata,
     newc,
@@ -53,7 +55,7 @@ SECOND = 548 + 12 + len(bzimage())
 
 
 def linted(image: bytes, *ignore: str) -> Findings:
-    return lint(memoryview(image), NOW, ignore=ignore)
+    return lint(memoryview(image), NOW, ignore=ignore, expand=expanded)
 
 
 def codes(image: bytes, *ignore: str) -> set[str]:
@@ -167,7 +169,11 @@ EXAMPLES = [
     ("L307", loose(sections(meta=b"{}"))),
     ("L401", loose(sections(app=APP[:-100]))),
     ("L401", loose(sections(app=APP + b"rest"))),
-    ("L402", loose(sections(app=b"\x1f\x8b\x08\0\0\0"))),
+    ("L401", loose(sections(app=gzip.compress(APP)[:-9]))),
+    ("L401", loose(sections(app=gzip.compress(APP)[:-8] + bytes(8)))),
+    ("L401", loose(sections(app=gzip.compress(APP) + b"rest"))),
+    ("L402", loose(sections(app=b"\x02\x21\x4c\x18" + bytes(9)))),
+    ("L402", loose(sections(app=gzip.compress(bytes(2 << 20))))),
     ("L403", loose(sections(app=APP + archive(newc(b"later"))))),
     ("L404", loose(sections(app=archive(newc(b"x"), newc(b"./x"))))),
     ("L405", loose(sections(app=archive(newc(b"init"))))),
@@ -176,6 +182,9 @@ EXAMPLES = [
     ("L407", loose(sections(boot=archive(directory(b"dev"))))),
     ("L408", loose(sections(app=archive(newc(b"rootfs/bin/x"))))),
     ("L408", loose(sections(app=archive(newc(b"a"), newc(b"a/b"))))),
+    ("L409", loose(sections(app=gzip.compress(APP)))),
+    ("L409", loose(sections(app=APP + gzip.compress(APP)))),
+    ("L501", loose(sections(app=gzip.compress(archive(newc(b"su", stat.S_IFREG | 0o4755)))))),
     ("L501", with_file(b"rootfs/su", mode=stat.S_IFREG | 0o4755)),
     ("L502", with_file(b"rootfs/open", mode=stat.S_IFREG | 0o666)),
     ("L503", with_file(b"rootfs/open", mode=stat.S_IFDIR | 0o777)),
@@ -243,6 +252,14 @@ def test_what_only_looks_dangerous_is_not_told(image: bytes) -> None:
 def test_a_stale_signature_size_is_one_finding() -> None:
     """What re-signing left behind is told once, not as gaps and trailing bytes as well."""
     assert found_beyond_notes(changed(SIGNED, 284 + 8 * 5, struct.pack(">Q", 7))) == {"L119"}
+
+
+def test_a_compressed_ramdisk_is_examined_only_by_whom_can_unpack_it() -> None:
+    """Without anything to unpack it with it is told as not examined; what is in it is measured in memory."""
+    packed = loose(sections(app=gzip.compress(archive(newc(b"big", body=bytes(900_000))))))
+    assert "L402" in {finding.code for finding in lint(memoryview(packed), NOW).found}
+    needed = [finding.message for finding in linted(packed).found if finding.code == "L701"]
+    assert needed == [f"At least 4 MiB: its {len(packed)} bytes unpack to 905216 more."]
 
 
 def test_a_secret_is_not_repeated() -> None:

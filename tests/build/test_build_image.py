@@ -8,6 +8,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,8 @@ PROC = [tar_of([member("proc")])]
 ARM = {"os": "linux", "architecture": "arm64"}
 SOURCES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda here: here / "nowhere", "does not exist"),
+    "empty": (lambda _: "", "'' names nothing"),
+    "empty after its prefix": (lambda _: "dir:", "'dir:' names nothing"),
     "registry": (lambda _: "docker://registry.invalid/hello:v1", "is not a directory, tar,"),
     "no command": (lambda here: write_directory(here / "root"), "no command to run"),
     "not tar": (
@@ -326,6 +329,37 @@ def test_absurd_trees_are_refused(tmp_path: Path, kit: Kit) -> None:
         ):
             with pytest.raises(BuildError, match=message):
                 build_image(source, tmp_path / "x.eif", kit=kit, recipe=Recipe(cmd=["/x"]), limits=limits)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["layout", "packed archive"])
+def test_layers_share_what_may_be_unpacked(tmp_path: Path, kit: Kit, packed: bool) -> None:
+    """Each layer is given what the others and a packed archive left of the limit, on disk too."""
+    layers = [tar_of([member(f"file{number}", body=os.urandom(4096) * 100)]) for number in range(4)]
+    source = write_oci_layout(tmp_path / "oci", layers)
+    if packed:
+        tar = write_archive_of(source, tmp_path / "oci.tar")
+        tar.write_bytes(gzip.compress(tar.read_bytes()))
+        source = tar
+    limits, written = Limits(size=1 << 20), [0]
+
+    def note(what: str, done: int, _total: int) -> None:
+        if what.startswith("unpacking"):
+            written.append(done)
+
+    with pytest.raises(BuildError, match="all that it may take here"):
+        build_image(source, tmp_path / "x.eif", kit=kit, limits=limits, progress=note)
+    taken = sum(new - old if new > old else new for old, new in pairwise(written))
+    assert limits.size // 2 < taken <= limits.size
+    build_image(source, tmp_path / "x.eif", kit=kit, limits=Limits(size=4 << 20))
+
+
+def test_want_of_space_is_told_before_anything_is_written(tmp_path: Path, kit: Kit) -> None:
+    """What an archive says it unpacks to is compared with what is free, and no file is left."""
+    source = tmp_path / "root.tar.zst"
+    source.write_bytes(b"\x28\xb5\x2f\xfd" + b"\xe0" + (1 << 60).to_bytes(8, "little") + b"\1\0\0")
+    with pytest.raises(BuildError, match=r"unpacked, needs 1,152,921,504,606,846,976 bytes in .* are free"):
+        build_image(source, tmp_path / "x.eif", kit=kit, recipe=Recipe(cmd=["/x"]))
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["root.tar.zst"]
 
 
 def test_several_images_need_a_name(tmp_path: Path, kit: Kit) -> None:

@@ -1,16 +1,26 @@
 """Examining images as a person does: lint, diff, ls, unpack, verify, policy; exit codes, hostile images."""
 
+import bz2
+import gzip
 import json
+import lzma
 import re
 import stat
+import struct
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.cli.main import main
+from cloister.eif import Image, sign_pcr0
+from cloister.measure import measure
 from simulators.crafted_images import (
+    SIGNATURE,
     archive,
     changed,
     directory,
@@ -20,7 +30,12 @@ from simulators.crafted_images import (
     sections,
 )
 from simulators.image_sources import make_kit, write_directory
-from simulators.signing_keys import write_signing_files
+from simulators.signing_keys import self_signed, write_signing_files
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Capture = pytest.CaptureFixture[str]
 PROGRAM = stat.S_IFREG | 0o755
@@ -138,6 +153,92 @@ def test_ls_lists_what_is_there(here: Path, capsys: Capture) -> None:
     assert [entry["Name"] for entry in everything[:3]] == ["dev", "init", "rootfs"]
     assert len(everything) == 8
     assert said(capsys, 1, "ls", path, "/nothing") == ""
+
+
+@pytest.mark.parametrize(("options", "listed"), [([], 3), (["/a"], 1), (["/b"], 0)])
+def test_ls_of_a_broken_archive_is_whole_json(
+    here: Path, capsys: Capture, options: list[str], listed: int
+) -> None:
+    """What could be read is a list that can be parsed; a sentence and the exit code say that it broke off."""
+    path = image(app=newc(b"rootfs/a") + b"broken")
+    assert main(["image", "ls", path, *options, "--json"]) == 1
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == listed
+    assert printed.err.startswith("cloister: Ramdisk 2 cannot be read further. The archive ends ")
+    assert main(["image", "ls", path, *options]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == listed
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress, zstd.compress])
+def test_compressed_ramdisks_are_opened(here: Path, capsys: Capture, pack: Callable[[bytes], bytes]) -> None:
+    """ls, lint, diff and unpack see the files in a compressed ramdisk, and leave no temporary file."""
+    plain = archive(directory(b"rootfs"), SETUID)
+    image("plain.eif", app=plain)
+    image("packed.eif", app=pack(plain))
+    image("other.eif", app=pack(archive(directory(b"rootfs"), newc(b"rootfs/su", body=b"x"))))
+    assert said(capsys, 0, "ls", "packed.eif", "/su") == said(capsys, 0, "ls", "plain.eif", "/su")
+    codes = {
+        finding["Code"] for finding in json.loads(said(capsys, 0, "lint", "packed.eif", "--json"))["Findings"]
+    }
+    assert codes == {"L117", "L306", "L409", "L501", "L701"}
+    differences = json.loads(said(capsys, 1, "diff", "packed.eif", "other.eif", "--json"))["Differences"]
+    assert [it["Attribute"] for it in differences] == ["mode", "size", "content, byte 0"]
+    said(capsys, 0, "unpack", "packed.eif", "out")
+    assert names(here / "out/root/rootfs") == ["su"]
+    assert names(here) == ["cache", "other.eif", "out", "packed.eif", "plain.eif"]
+
+
+def test_a_ramdisk_that_cannot_be_opened_is_named(here: Path, capsys: Capture) -> None:
+    """Another method, a damaged stream: a finding, a difference, and a sentence with exit 1."""
+    image("lz4.eif", app=b"\x02\x21\x4c\x18" + bytes(60))
+    image("cut.eif", app=gzip.compress(b"x" * 999)[:-4])
+    assert "L402" in said(capsys, 0, "lint", "lz4.eif")
+    assert "L401" in said(capsys, 1, "lint", "cut.eif")
+    assert re.search(
+        "PCR0 PCR2 +ramdisk 2 +format +From byte 0", said(capsys, 1, "diff", "lz4.eif", "cut.eif")
+    )
+    for path, reason in (
+        ("lz4.eif", "compressed with lz4, which is not opened"),
+        ("cut.eif", "is cut short"),
+    ):
+        for words in (["ls", path], ["unpack", path, path + ".d"]):
+            assert main(["image", *words]) == 1
+            (line,) = capsys.readouterr().err.splitlines()
+            assert reason in line
+
+
+def stale(path: str, here: Path) -> Path:
+    """Write a signed image whose header has another size of the signature, as nitro-cli leaves it."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    pcr0 = measure(Image.from_buffer(loose(sections()))).pcr0
+    signature = sign_pcr0(pcr0, self_signed(key).public_bytes(Encoding.PEM), key).to_bytes()
+    whole = loose(sections(more=[(SIGNATURE, signature)]))
+    Path(f"whole-{path}").write_bytes(whole)
+    Path(path).write_bytes(changed(whole, 284 + 8 * 5, struct.pack(">Q", 7)))
+    return here / path
+
+
+def test_what_nitro_cli_signed_anew_is_told_about(here: Path, capsys: Capture) -> None:
+    """describe, ls, unpack and diff read it with a note on standard error; diff tells the size as well."""
+    path = str(stale("x.eif", here))
+    for words in (["describe", path], ["ls", path], ["unpack", path, "out"], ["describe", path, "--json"]):
+        assert main(["image", *words]) == 0
+        printed = capsys.readouterr()
+        assert "the header says the signature has 7 bytes, but it has " in printed.err
+        assert len(printed.err.splitlines()) == 1
+    assert json.loads(printed.out)["SignatureCheck"] is True
+    found = json.loads(said(capsys, 1, "diff", path, "whole-x.eif", "--json"))["Differences"]
+    assert found == [
+        {
+            "Registers": [],
+            "Where": "header",
+            "Attribute": "stale size of the signature",
+            "First": 7,
+            "Second": None,
+        }
+    ]
+    said(capsys, 0, "diff", path, path)
+    assert main(["image", "policy", path]) == 1  # what a policy names must be what boots
 
 
 HOSTILE = [

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from cloister.cpio import expand, is_compressed
 from cloister.eif import BuildMetadata, EifHeader, ImageMetadata
 
 KERNEL, CMDLINE, RAMDISK, SIGNATURE, METADATA = 1, 2, 3, 4, 5
@@ -51,6 +52,11 @@ def link(name: bytes, target: bytes) -> bytes:
 def archive(*entries: bytes) -> bytes:
     """Return a whole archive."""
     return b"".join(entries) + TRAILER
+
+
+def expanded(ramdisk: memoryview) -> memoryview:
+    """Return a ramdisk with everything in it unpacked in memory, a megabyte at most."""
+    return memoryview(b"".join(expand(ramdisk, 1 << 20))) if is_compressed(ramdisk) else ramdisk
 
 
 def bzimage(size: int = 64, **bytes_at: bytes) -> bytes:

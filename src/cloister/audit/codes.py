@@ -129,7 +129,7 @@ CODES: Final[dict[str, Code]] = {
     ),
     "L402": Code(
         "warning",
-        "A ramdisk is compressed: what is in it was not examined.",
+        "A ramdisk is compressed in a way that cannot be opened here, or unpacks to more than is examined.",
         "Build with uncompressed ramdisks, as AWS's tools do.",
     ),
     "L403": Code(
@@ -161,6 +161,12 @@ CODES: Final[dict[str, Code]] = {
         "error",
         "A file's directory is not in the ramdisk before it: the kernel leaves the file out without a word.",
         "Build with an entry for every directory.",
+    ),
+    "L409": Code(
+        "warning",
+        "A ramdisk is compressed; it was unpacked to be examined. Only a kernel that was built with that "
+        "method unpacks it.",
+        "Build with uncompressed ramdisks, as AWS's tools do.",
     ),
     "L501": Code(
         "warning",

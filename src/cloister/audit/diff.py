@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from cloister.audit.naming import shown_name
 from cloister.audit.sameness import first_difference
-from cloister.cpio import CpioEntry, CpioError, read_files
+from cloister.cpio import CpioEntry, CpioError, Expand, as_it_is, read_files
 from cloister.eif import Image, SectionType
 
 _ATTRIBUTES: Final[tuple[tuple[str, Callable[[CpioEntry], Any]], ...]] = (
@@ -50,15 +50,21 @@ class Difference:
         }
 
 
-def compare(first: Image, second: Image, *, limit: int = 20) -> Iterator[Difference]:
-    """Yield the differences, measured ones first; at most ``limit`` names in each ramdisk."""
+def compare(
+    first: Image, second: Image, *, limit: int = 20, expand: Expand = as_it_is
+) -> Iterator[Difference]:
+    """Yield the differences, measured ones first; at most ``limit`` names in each ramdisk.
+
+    ``expand`` unpacks compressed ramdisks; without it their bytes are compared.
+    """
     yield from _bytes_differ((0, 1), "kernel", first.kernel, second.kernel)
     if first.cmdline != second.cmdline:
         yield Difference((0, 1), "command line", "text", first.cmdline, second.cmdline)
     if len(first.ramdisks) != len(second.ramdisks):
         yield Difference((0, 2), "ramdisks", "count", len(first.ramdisks), len(second.ramdisks))
     for number, (one, other) in enumerate(zip(first.ramdisks, second.ramdisks, strict=False), 1):
-        yield from _ramdisks_differ((0, 1) if number == 1 else (0, 2), number, (one, other), limit)
+        registers = (0, 1) if number == 1 else (0, 2)
+        yield from _ramdisks_differ(registers, number, (one, other), limit, expand)
     yield from _unmeasured(first, second)
 
 
@@ -80,17 +86,22 @@ def _bytes_differ(
 
 
 def _ramdisks_differ(
-    registers: tuple[int, ...], number: int, ramdisks: tuple[memoryview, memoryview], limit: int
+    registers: tuple[int, ...],
+    number: int,
+    ramdisks: tuple[memoryview, memoryview],
+    limit: int,
+    expand: Expand,
 ) -> Iterator[Difference]:
     if first_difference(*ramdisks) is None:
         return
     where, found = f"ramdisk {number}", False
     try:
-        for difference in _entries_differ(registers, where, ramdisks, limit):
+        expanded = (expand(ramdisks[0]), expand(ramdisks[1]))
+        for difference in _entries_differ(registers, where, expanded, limit):
             found = True
             yield difference
     except CpioError:
-        formats = [_complaint(ramdisk) for ramdisk in ramdisks]
+        formats = [_complaint(ramdisk, expand) for ramdisk in ramdisks]
         if formats[0] != formats[1]:
             yield Difference(registers, where, "format", *formats)
         found = False
@@ -125,10 +136,10 @@ def _entries_differ(
             return  # from here on nothing corresponds by position
 
 
-def _complaint(ramdisk: memoryview) -> str | None:
+def _complaint(ramdisk: memoryview, expand: Expand) -> str | None:
     """Return why a ramdisk cannot be read to its end, or None."""
     try:
-        for _ in read_files(ramdisk):
+        for _ in read_files(expand(ramdisk)):
             pass
     except CpioError as error:
         return error.message
@@ -157,6 +168,9 @@ def _unmeasured(first: Image, second: Image) -> Iterator[Difference]:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             yield Difference((), "header", name.replace("_", " "), one, other)
+    said = [image.stale_signature_size for image in (first, second)]
+    if said[0] != said[1]:
+        yield Difference((), "header", "stale size of the signature", *said)
     orders = [[section.kind.name.lower() for section in image.sections] for image in (first, second)]
     if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
         yield Difference((), "sections", "order", *(", ".join(order) for order in orders))

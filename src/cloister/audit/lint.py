@@ -11,6 +11,7 @@ from cloister.audit.secrets import SecretScanner
 from cloister.audit.structure import judge_structure
 from cloister.audit.tree import Progress, TreeJudge
 from cloister.audit.walk import CMDLINE, KERNEL, METADATA, RAMDISK, SIGNATURE, LooseHeader, LooseSection
+from cloister.cpio import Expand, as_it_is
 from cloister.eif import (
     CertificateExpiredError,
     EifError,
@@ -20,9 +21,9 @@ from cloister.eif import (
     SignatureSection,
     check_dates,
 )
+from cloister.mapped import pieces
 from cloister.pcrs import ZERO_PCR, extend
 
-_CHUNK: Final = 1 << 22
 _MEBIBYTE: Final = 1 << 20
 _MEMORY_PER_IMAGE: Final = 4
 """run-enclave wants this many times the file's size (nitro-tools 6.2)."""
@@ -30,11 +31,17 @@ _SOON: Final = timedelta(days=30)
 
 
 def lint(
-    view: memoryview, now: datetime, *, ignore: Iterable[str] = (), progress: Progress | None = None
+    view: memoryview,
+    now: datetime,
+    *,
+    ignore: Iterable[str] = (),
+    progress: Progress | None = None,
+    expand: Expand = as_it_is,
 ) -> Findings:
     """Judge an image, however malformed; never raises for what is in it.
 
     ``ignore`` holds codes, or ``CODE:PATTERN`` for the files whose name in the ramdisk fits the pattern.
+    ``expand`` unpacks compressed ramdisks; without it they are not examined.
     """
     findings, progress = Findings(ignore), progress or (lambda _what, _done, _total: None)
     progress("reading", 0, len(view))
@@ -51,7 +58,7 @@ def lint(
         elif section.kind == METADATA:
             _judge_metadata(section.payload, findings)
     _judge_signature(sections, now, findings)
-    tree = TreeJudge(findings, progress)
+    tree = TreeJudge(findings, progress, expand)
     tree.judge([section.payload for section in sections if section.kind == RAMDISK])
     _judge_memory(header, len(view), tree.unpacked, findings)
     findings.add("L117", "sections", "A policy that names PCR0 alone accepts other boundaries as well.")
@@ -98,8 +105,8 @@ def _pcr0(sections: list[LooseSection]) -> bytes:
     digest = hashlib.sha384()
     for section in sections:
         if section.kind in (KERNEL, CMDLINE, RAMDISK):
-            for start in range(0, len(section.payload), _CHUNK):
-                digest.update(section.payload[start : start + _CHUNK])
+            for piece in pieces(section.payload):
+                digest.update(piece)
     return extend(ZERO_PCR, digest.digest())
 
 

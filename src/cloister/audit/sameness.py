@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from cloister.mapped import RESIDENT, release
+
 _CHUNK: Final = 1 << 20
 
 
@@ -9,6 +11,9 @@ def first_difference(first: memoryview, second: memoryview) -> int | None:
     """Return the first offset at which they differ, an end included; None where they are equal."""
     size = min(len(first), len(second))
     for start in range(0, size, _CHUNK):
+        if start and start % RESIDENT == 0:
+            release(first)
+            release(second)
         end = min(start + _CHUNK, size)
         # as bytes, which are compared a word at a time; views are compared item by item
         one, other = bytes(first[start:end]), bytes(second[start:end])

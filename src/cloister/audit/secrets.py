@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from cloister.audit.findings import Findings
+from cloister.mapped import RESIDENT, release
 
 _CHUNK: Final = 1 << 20
 _OVERLAP: Final = 512
@@ -92,6 +93,8 @@ class SecretScanner:
         """Look through a file, a megabyte at a time; each form is told once a file."""
         told = set[tuple[str, str]]()
         for start in range(0, len(content), _CHUNK):
+            if start and start % RESIDENT == 0:
+                release(content)
             # one byte more at the beginning, to see whether a form starts in the middle of something longer
             first = max(start - 1, 0)
             chunk = bytes(content[first : start + _CHUNK + _OVERLAP])

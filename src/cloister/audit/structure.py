@@ -21,8 +21,8 @@ from cloister.audit.walk import (
     read_in_sequence,
     read_section,
 )
+from cloister.mapped import pieces
 
-_CHUNK: Final = 1 << 22
 _CRC_OFFSET: Final = 544
 
 
@@ -147,7 +147,7 @@ def _judge_order(sections: list[LooseSection], findings: Findings) -> None:
 
 def _judge_checksum(view: memoryview, header: LooseHeader, findings: Findings) -> None:
     crc32 = zlib.crc32(view[:_CRC_OFFSET])
-    for start in range(HEADER_SIZE, len(view), _CHUNK):
-        crc32 = zlib.crc32(view[start : start + _CHUNK], crc32)
+    for piece in pieces(view[HEADER_SIZE:]):
+        crc32 = zlib.crc32(piece, crc32)
     if crc32 != header.crc32:
         findings.add("L113", "header", f"The checksum is {crc32:08x}; the header says {header.crc32:08x}.")

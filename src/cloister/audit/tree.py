@@ -8,7 +8,15 @@ from typing import Final
 from cloister.audit.findings import Findings
 from cloister.audit.naming import normal_name, shown_name
 from cloister.audit.secrets import SecretScanner
-from cloister.cpio import CompressedError, CpioEntry, CpioError, CpioTrailer, read_cpio
+from cloister.cpio import (
+    CompressedError,
+    CpioEntry,
+    CpioError,
+    CpioTrailer,
+    Expand,
+    compression_of,
+    read_cpio,
+)
 
 Progress = Callable[[str, int, int], None]
 """What is being done, bytes done, bytes in all."""
@@ -19,9 +27,10 @@ _REPORTED: Final = 1 << 22
 class TreeJudge:
     """Goes through the ramdisks one after the other."""
 
-    def __init__(self, findings: Findings, progress: Progress) -> None:
+    def __init__(self, findings: Findings, progress: Progress, expand: Expand) -> None:
         self._findings = findings
         self._progress = progress
+        self._expand = expand
         self._secrets = SecretScanner(findings)
         self._seen = dict[bytes, int]()
         """Hash of a name: twice the number of the ramdisk it came from, plus 1 if names can be below it."""
@@ -41,23 +50,26 @@ class TreeJudge:
 
     def _judge_ramdisk(self, number: int, ramdisk: memoryview, before: int, total: int) -> None:
         where, archives, reported = f"ramdisk {number}", 0, 0
-        start, compressed = bytes(ramdisk[:6]), False
         try:
-            for item in read_cpio(ramdisk):
+            expanded = self._expand(ramdisk)
+            if expanded is not ramdisk:
+                sizes = f"{len(ramdisk)} bytes are {len(expanded)} when they are unpacked"
+                self._findings.add("L409", where, f"{sizes}; what is told of it counts those.")
+            for item in read_cpio(expanded):
                 if isinstance(item, CpioTrailer):
                     archives += 1
                     continue
                 self._judge_entry(number, item)
                 if item.offset - reported >= _REPORTED:
                     reported = item.offset
-                    self._progress("examining", before + reported, total)
+                    self._progress("examining", before + min(reported, len(ramdisk)), total)
         except CompressedError as error:
-            compressed = error.offset == 0
             self._found_init |= number == 1  # or so one must suppose
             self._findings.add("L402", where, error.message)
         except CpioError as error:
             self._findings.add("L401", where, error.message)
-        if start not in (b"070701", b"070702") and not compressed:
+        start = bytes(ramdisk[:6])
+        if start not in (b"070701", b"070702") and compression_of(ramdisk) is None:
             self._findings.add("L118", where, f"It starts with {start!r}, not with 070701.")
         if archives > 1:
             self._findings.add("L403", where, f"It holds {archives} archives.")

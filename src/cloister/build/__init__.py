@@ -7,7 +7,7 @@ from cloister.build.content import BuildError, FileError, open_region, read_boun
 from cloister.build.image import Recipe, build_image, build_time_from
 from cloister.build.layers import Progress
 from cloister.build.output import check_output
-from cloister.build.signing import Signer, map_image, sign_image
+from cloister.build.signing import Signer, map_image, measure_image, sign_image
 from cloister.build.source import UnsupportedSourceError
 from cloister.build.tree import Limits
 
@@ -23,6 +23,7 @@ __all__ = [
     "build_time_from",
     "check_output",
     "map_image",
+    "measure_image",
     "open_region",
     "read_bounded",
     "sign_image",

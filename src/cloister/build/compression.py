@@ -17,6 +17,8 @@ MAX_WINDOW_LOG: Final = 27
 """Of a zstd frame: what the reference decoder allows unasked, 128 MiB of memory; images use 8 MiB or less."""
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_HEADER: Final = 18
+"""Bytes of the longest frame header with its magic."""
 _REFUSED: Final = {b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 
 
@@ -29,6 +31,23 @@ def is_compressed(archive: Region) -> bool:
                 f"{archive.name} is compressed with {name}, which images are not: use gzip, zstd or none."
             )
     return head.startswith((_GZIP, _ZSTD))
+
+
+def least_unpacked(archive: Region) -> int:
+    """Return how many bytes an archive has at least, by its own account; 0 when it does not say.
+
+    Only good for asking early whether there is room. gzip: the last member's size modulo 2^32 is at the end
+    (RFC 1952, 2.3.1); zstd: the first frame's may be in its header (RFC 8878, 3.1.1.1.4).
+    """
+    head = archive.read_at(0, _ZSTD_HEADER)
+    if head.startswith(_GZIP):
+        return int.from_bytes(archive.read_at(max(archive.size - 4, 0), 4), "little")
+    if not head.startswith(_ZSTD):
+        return 0
+    try:
+        return zstd.get_frame_info(head).decompressed_size or 0
+    except zstd.ZstdError:
+        return 0
 
 
 def decompressed(archive: Region) -> Iterator[bytes]:

@@ -1,27 +1,26 @@
 """Building: a source and a guest kit become one enclave image, the same bytes for the same input.
 
-The image is written once as a stream, read back by the one strict reader, measured, and only then signed
-and given its name. Spec: nitro-tools 2 and 3.
+The image is written once as a stream and measured as it passes; the one strict reader goes over its
+structure, and only then it is signed and given its name. Spec: nitro-tools 2 and 3.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cloister.build.content import BuildError, open_region
 from cloister.build.layers import Progress
-from cloister.build.output import atomic_output, check_output
+from cloister.build.output import atomic_output, check_output, check_space
 from cloister.build.ramdisk import boot_ramdisk, customer_ramdisk
-from cloister.build.signing import Signer, image_of
+from cloister.build.signing import Signer, add_signature, check_written
 from cloister.build.source import Source, SourceName, open_source
 from cloister.build.tree import Limits, split_path
 from cloister.eif import BuildMetadata, EifWriter, ImageMetadata, SectionSource, SectionType
 from cloister.kit import Kit
-from cloister.measure import Measurements, measure
-from cloister.pcrs import measure_bytes
+from cloister.measure import Measurements, Measuring
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -75,18 +74,16 @@ def build_image(
             raise BuildError(
                 f"{source} is for {found.config.architecture}; the guest kit is for {kit.architecture}."
             )
-        sections = _sections(found, kit, recipe, held, progress)
-        with atomic_output(output) as out:
-            writer = EifWriter(out, architecture=kit.architecture)
+        sections = list(_sections(found, kit, recipe, held, progress))
+        check_space(output.parent, sum(section.size for section in sections), "The image")
+        with atomic_output(output) as out, Measuring() as measuring:
+            writer = EifWriter(out, architecture=kit.architecture, tap=measuring)
             for section in sections:
                 writer.add(section)
-            progress("measuring", 0, 0)
-            measurements = measure(image_of(out.fileno(), writer.seal()))
+            measurements = measuring.finish(None)
+            check_written(out, writer)
             if signer is not None:
-                signature = signer.sign(measurements.pcr0)
-                writer.add(SectionSource.of(SectionType.SIGNATURE, signature.to_bytes()))
-                image_of(out.fileno(), writer.seal())
-                measurements = replace(measurements, pcr8=measure_bytes(signature.certificate_der))
+                measurements = add_signature(out, writer, measurements, signer)
     return measurements
 
 

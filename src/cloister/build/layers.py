@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Final
 
-from cloister.build.compression import decompressed, is_compressed
+from cloister.build.compression import decompressed, is_compressed, least_unpacked
 from cloister.build.content import BuildError, Content, Literal, Region
+from cloister.build.output import check_space
 from cloister.build.tar import Member, TarEntry, read_tar
 from cloister.build.tree import MAX_PATH, Kind, Limits, Node, Tree, split_path
 
@@ -35,18 +36,25 @@ _KINDS: Final = {
 def unpack_archive(
     archive: Region, scratch: Path, limits: Limits, held: ExitStack, progress: Progress
 ) -> Region:
-    """Return the plain tar behind a region; a compressed one goes to an unnamed file that ``held`` closes."""
+    """Return the plain tar behind a region; a compressed one goes to an unnamed file that ``held`` closes.
+
+    ``limits.size`` is what this archive may still take, in bytes.
+    """
     if not is_compressed(archive):
         if archive.size > limits.size:
             raise BuildError(f"{archive.name} is {archive.size} bytes long; expected at most {limits.size}.")
         return archive
+    check_space(scratch, least_unpacked(archive), f"{archive.name}, unpacked,")
     file = held.enter_context(_scratch_file(scratch))
     size = 0
     try:
         for chunk in decompressed(archive):
             size += len(chunk)
             if size > limits.size:
-                raise BuildError(f"{archive.name} unpacks to more than {limits.size} bytes; it is refused.")
+                raise BuildError(
+                    f"{archive.name} unpacks to more than {limits.size} bytes, all that it may take here; "
+                    "it is refused."
+                )
             file.write(chunk)
             progress(f"unpacking {Path(archive.name).name}", size, 0)
         file.flush()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from cloister.build.content import CHUNK, BuildError
+from cloister.build.content import BuildError
 
 
 def check_output(path: Path) -> None:
@@ -18,13 +18,24 @@ def check_output(path: Path) -> None:
         raise BuildError(f"The output {path} is a directory.")
 
 
+def check_space(directory: Path, needed: int, what: str) -> None:
+    """Refuse early what the file system has no room for; raises BuildError.
+
+    ``what`` begins the message. Bytes; a file system that does not know its size is taken at its word.
+    """
+    status = os.statvfs(directory)
+    free = status.f_bavail * status.f_frsize
+    if status.f_blocks and free < needed:
+        raise BuildError(f"{what} needs {needed:,} bytes in {directory}, where {free:,} are free.")
+
+
 @contextmanager
 def atomic_output(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` and rename it at the end; a failure leaves nothing."""
     check_output(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        file = temporary.open("x+b", buffering=CHUNK)
+        file = temporary.open("x+b")
     except OSError as error:
         raise BuildError(f"The output {path} cannot be written: {error.strerror}.") from error
     try:

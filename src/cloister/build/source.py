@@ -6,17 +6,19 @@ brings here first.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from cloister.build.compression import is_compressed, least_unpacked
 from cloister.build.config import ImageConfig
 from cloister.build.containers import ContainerImage, read_docker_archive, read_oci
 from cloister.build.content import BuildError, Region, open_region
 from cloister.build.directory import read_directory
 from cloister.build.layers import Progress, apply_archive, apply_layer, check_digest, unpack_archive
+from cloister.build.output import check_space
 from cloister.build.store import ArchiveStore, DirectoryStore, FileStore
 from cloister.build.tree import Limits, Tree
 
@@ -52,6 +54,8 @@ class SourceName:
         if transport in ("oci", "oci-archive", "docker-archive") and not path.exists():
             head, _, reference = rest.partition(":")
             path = Path(head)
+        if path == Path() and not (rest if transport else text).startswith("."):
+            raise BuildError(f"The source {text!r} names nothing; this directory is called '.'.")
         if not path.exists():
             raise BuildError(f"The source {path} does not exist.")
         return cls(transport, path, reference)
@@ -71,45 +75,67 @@ class Source:
 def open_source(
     name: SourceName, *, architecture: str, scratch: Path, limits: Limits, progress: Progress
 ) -> Iterator[Source]:
-    """Read a source; gzip archives are unpacked to unnamed files in ``scratch``. Raises BuildError."""
+    """Read a source; compressed archives are unpacked to unnamed files in ``scratch``. Raises BuildError.
+
+    Together they never take more than ``limits.size`` bytes there, whatever lies in what.
+    """
     with ExitStack() as held:
-
-        def plain(archive: Region) -> Region:
-            return unpack_archive(archive, scratch, limits, held, progress)
-
+        opener = _Opener(scratch, limits, held, progress)
         if name.path.is_dir():
-            yield _open_directory(name, architecture, limits, held, plain)
+            yield _open_directory(name, architecture, limits, held, opener)
         else:
-            yield _open_archive(name, architecture, limits, held, plain)
+            yield _open_archive(name, architecture, limits, held, opener)
+
+
+class _Opener:
+    """Opens archives, and keeps count of what they take in the scratch directory."""
+
+    def __init__(self, scratch: Path, limits: Limits, held: ExitStack, progress: Progress) -> None:
+        self._scratch, self._limits, self._held, self._progress = scratch, limits, held, progress
+        self._free = limits.size
+
+    def reserve(self, archives: Iterable[Region], where: str) -> None:
+        """Refuse early what the scratch directory has no room for, as far as the archives tell."""
+        check_space(self._scratch, sum(map(least_unpacked, archives)), f"{where}, unpacked,")
+
+    def plain(self, archive: Region, left: int) -> Region:
+        """Return the plain tar of at most ``left`` bytes behind a region; raises BuildError."""
+        if is_compressed(archive):
+            left = min(left, self._free)
+        limits = replace(self._limits, size=left)
+        unpacked = unpack_archive(archive, self._scratch, limits, self._held, self._progress)
+        if unpacked is not archive:
+            self._free -= unpacked.size
+        return unpacked
 
 
 def _open_directory(
-    name: SourceName, architecture: str, limits: Limits, held: ExitStack, plain: Callable[[Region], Region]
+    name: SourceName, architecture: str, limits: Limits, held: ExitStack, opener: _Opener
 ) -> Source:
     looks_oci = (name.path / "oci-layout").is_file() and (name.path / "index.json").is_file()
     if name.transport == "oci" or (not name.transport and looks_oci):
         image = read_oci(DirectoryStore(name.path, held), name.reference, architecture)
-        return _merge(str(name.path), image, limits, plain)
+        return _merge(str(name.path), image, limits, opener)
     if name.transport in ("", "dir"):
         return Source(read_directory(name.path, limits), ImageConfig(), "")
     raise BuildError(f"{name.path} is a directory; {name.transport}: expects a file.")
 
 
 def _open_archive(
-    name: SourceName, architecture: str, limits: Limits, held: ExitStack, plain: Callable[[Region], Region]
+    name: SourceName, architecture: str, limits: Limits, held: ExitStack, opener: _Opener
 ) -> Source:
     if name.transport in ("dir", "oci"):
         raise BuildError(f"{name.path} is not a directory, which {name.transport}: expects.")
     file, stored = open_region(name.path)
     held.enter_context(file)
-    archive = plain(stored)
+    archive = opener.plain(stored, limits.size)
     if name.transport != "tar":
         store = ArchiveStore(archive, limits.entries)
         transport = name.transport or _recognise(store)
         if transport == "oci-archive":
-            return _merge(str(name.path), read_oci(store, name.reference, architecture), limits, plain)
+            return _merge(str(name.path), read_oci(store, name.reference, architecture), limits, opener)
         if transport == "docker-archive":
-            return _merge(str(name.path), read_docker_archive(store, name.reference), limits, plain)
+            return _merge(str(name.path), read_docker_archive(store, name.reference), limits, opener)
     tree = Tree(str(name.path), limits)
     apply_archive(tree, archive)
     return Source(tree, ImageConfig(), "")
@@ -123,15 +149,14 @@ def _recognise(store: FileStore) -> str:
     return "docker-archive" if manifest and b'"Layers"' in manifest.read_at(0, 1 << 20) else "tar"
 
 
-def _merge(where: str, image: ContainerImage, limits: Limits, plain: Callable[[Region], Region]) -> Source:
+def _merge(where: str, image: ContainerImage, limits: Limits, opener: _Opener) -> Source:
     """Apply the layers, lowest first, each compared with the digests that name it."""
     tree, left = Tree(where, limits), limits.size
+    opener.reserve((layer.blob for layer in image.layers), where)
     for number, layer in enumerate(image.layers, 1):
         what = f"{where}: layer {number}"
-        unpacked = plain(layer.blob)
+        unpacked = opener.plain(layer.blob, left)
         left -= unpacked.size
-        if left < 0:
-            raise BuildError(f"{where} unpacks to more than {limits.size} bytes; it is refused.")
         if layer.digest is not None and (layer.digest != layer.diff_id or unpacked is not layer.blob):
             check_digest(layer.blob, layer.digest, what)
         check_digest(unpacked, layer.diff_id, f"{what}, unpacked,")

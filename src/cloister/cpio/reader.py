@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.errors import CloisterError
+from cloister.mapped import RESIDENT, release
 
 HEADER_SIZE: Final = 110
 PATH_MAX: Final = 4096
@@ -94,11 +95,17 @@ def read_files(buffer: bytes | memoryview) -> Iterator[CpioEntry]:
             yield item
 
 
-def read_cpio(buffer: bytes | memoryview) -> Iterator[CpioEntry | CpioTrailer]:
-    """Yield entries and trailers in their order; raises CpioError, after all that could still be read."""
+def read_cpio(buffer: bytes | memoryview, start: int = 0) -> Iterator[CpioEntry | CpioTrailer]:
+    """Yield entries and trailers in their order; raises CpioError, after all that could still be read.
+
+    Reading begins where one archive ends, at the byte ``start``.
+    """
     view = memoryview(buffer).toreadonly().cast("B")
-    position, entries, fresh = _skip_zeros(view, 0), 0, True
+    position, entries, fresh, released = _skip_zeros(view, start), 0, True, start
     while position < len(view):
+        if position - released >= RESIDENT:
+            release(view)
+            released = position
         if fresh and bytes(view[position : position + 1]) != b"0":
             raise _no_archive(view, position)
         if position % 4:
@@ -115,6 +122,12 @@ def read_cpio(buffer: bytes | memoryview) -> Iterator[CpioEntry | CpioTrailer]:
             position, fresh = end, False
     if not fresh:
         raise CpioError(f"The archive ends at byte {position} without its trailer.", position)
+
+
+def compression_of(data: memoryview) -> str | None:
+    """Return what the kernel would unpack these bytes with; None where they begin like nothing it knows."""
+    start = bytes(data[:6])
+    return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
 
 
 def _read_entry(view: memoryview, start: int) -> tuple[CpioEntry, int]:
@@ -166,10 +179,8 @@ def _skip_zeros(view: memoryview, position: int) -> int:
 
 
 def _no_archive(view: memoryview, position: int) -> CpioError:
+    name = compression_of(view[position:])
+    if name is not None:
+        return CompressedError(f"From byte {position} on the ramdisk is compressed with {name}.", position)
     start = bytes(view[position : position + 6])
-    for magic, name in _COMPRESSED.items():
-        if start.startswith(magic):
-            return CompressedError(
-                f"From byte {position} on the ramdisk is compressed with {name}.", position
-            )
     return CpioError(f"At byte {position} there is {start!r}; expected an archive, 070701.", position)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cloister.eif.header import EifError, EifHeader, SectionHeader
 from cloister.eif.image import ChecksumError, Image
 from cloister.eif.metadata import BuildMetadata, ImageMetadata
-from cloister.eif.sections import Section, SectionSource, SectionType
+from cloister.eif.sections import Section, SectionSource, SectionType, Tap
 from cloister.eif.signature import (
     CertificateExpiredError,
     PayloadMismatchError,
@@ -44,6 +44,7 @@ __all__ = [
     "SectionType",
     "SignatureError",
     "SignatureSection",
+    "Tap",
     "check_dates",
     "check_key",
     "load_signing_certificate",

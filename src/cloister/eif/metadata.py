@@ -5,6 +5,7 @@ do not know (decision 0021).
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -46,10 +47,13 @@ class ImageMetadata:
         if len(data) > MAX_METADATA:
             raise EifError(f"The EIF's metadata is {len(data)} bytes long; expected at most {MAX_METADATA}.")
         try:
-            top = json.loads(bytes(data).decode(), parse_constant=_refuse_constant)
+            text = bytes(data).decode()
+            top = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+            _check_depth(top)
+            if "\\u" in text:  # half a surrogate pair is no character, and no writer can write it
+                json.dumps(top, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise EifError(f"The EIF's metadata is not JSON: {error}.") from None
-        _check_depth(top)
         build = _strings(_object(top, "the metadata").get("BuildMetadata"), "BuildMetadata", _BUILD_KEYS)
         name, version = _strings(top, "the metadata", ("ImageName", "ImageVersion"))
         kit_digest = top.get("KitDigest")
@@ -115,6 +119,14 @@ def _check_depth(top: Any) -> None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    """Read a number; what is beyond a double would be written as Infinity, which is no JSON."""
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is beyond what a number can be")
+    return number
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ checklist 5.6.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 from cloister.eif.header import HEADER_SIZE, SECTION_HEADER_SIZE, EifError, EifHeader, SectionHeader
 
@@ -45,6 +46,19 @@ class SectionSource:
     def of(cls, kind: SectionType, payload: bytes | memoryview) -> "SectionSource":
         """Write a payload that is at hand already."""
         return cls(kind, len(payload), (payload,))
+
+
+class Tap(Protocol):
+    """Someone who is shown every payload, in file order, while it is read or written for another reason.
+
+    A piece stays as it is, so that it can be looked at later or elsewhere.
+    """
+
+    def begin(self, kind: SectionType) -> None:
+        """Note that the pieces from now on are a new section's, which may have none."""
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes of the section."""
 
 
 def walk_sections(

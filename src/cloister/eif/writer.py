@@ -1,12 +1,12 @@
 """Writing an enclave image as a stream: each section passes through once, whatever its size.
 
-The header goes in last, by seeking back; the checksum is computed on the way. Sealing twice is allowed: an
-image can be sealed, measured, given the signature over that measurement, and sealed again. Spec:
-nitro-tools 2.1.
+The header goes in last, by seeking back; the checksum is computed on the way, and a tap is shown the very
+bytes that are written: an image that was measured meanwhile is given its signature without being read again.
+Spec: nitro-tools 2.1.
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -22,7 +22,8 @@ from cloister.eif.header import (
     EifHeader,
     SectionHeader,
 )
-from cloister.eif.sections import SectionSource, SectionType, check_order
+from cloister.eif.sections import SectionSource, SectionType, Tap, check_order
+from cloister.mapped import PIECE, pieces
 
 
 class EifWriter:
@@ -35,8 +36,10 @@ class EifWriter:
         architecture: str = "x86_64",
         default_memory: int = DEFAULT_MEMORY,
         default_cpus: int = DEFAULT_CPUS,
+        tap: Tap | None = None,
     ) -> None:
         self._out = out
+        self._tap = tap
         self._architecture = architecture
         self._default_memory = default_memory
         self._default_cpus = default_cpus
@@ -45,6 +48,8 @@ class EifWriter:
         self._sizes: list[int] = []
         self._end = HEADER_SIZE
         self._crc32 = 0
+        self.crc32 = 0
+        """Of the whole file, once it is sealed."""
         out.write(bytes(HEADER_SIZE))
 
     def add(self, source: SectionSource) -> None:
@@ -57,12 +62,16 @@ class EifWriter:
         self._out.seek(self._end)
         self._out.write(head)
         crc32, written = zlib.crc32(head, self._crc32), 0
-        for chunk in source.chunks:
-            written += len(chunk)
+        if self._tap is not None:
+            self._tap.begin(source.kind)
+        for piece in _gathered(source.chunks):
+            written += len(piece)
             if written > source.size:
                 break
-            crc32 = zlib.crc32(chunk, crc32)
-            self._out.write(chunk)
+            if self._tap is not None:
+                self._tap.update(piece)  # first, so that whoever hashes it works while it is written
+            crc32 = zlib.crc32(piece, crc32)
+            self._out.write(piece)
         if written != source.size:
             relation = "more than" if written > source.size else f"{written} bytes instead of"
             raise EifError(
@@ -85,9 +94,9 @@ class EifWriter:
             tuple(self._sizes),
         )
         covered = zlib.crc32(header.to_bytes()[:CRC_OFFSET])
-        crc32 = combine_crc32(covered, self._crc32, self._end - HEADER_SIZE)
+        self.crc32 = combine_crc32(covered, self._crc32, self._end - HEADER_SIZE)
         self._out.seek(0)
-        self._out.write(replace(header, crc32=crc32).to_bytes())
+        self._out.write(replace(header, crc32=self.crc32).to_bytes())
         self._out.flush()
         return self._end
 
@@ -107,3 +116,21 @@ def write_eif(
     for section in sections:
         writer.add(section)
     return writer.seal()
+
+
+def _gathered(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Join small chunks and part large ones: pieces below 2 MiB of the same bytes."""
+    waiting, size = list[bytes | memoryview](), 0
+    for chunk in chunks:
+        for piece in (chunk,) if len(chunk) <= PIECE else pieces(chunk):
+            waiting.append(piece)
+            size += len(piece)
+            if size >= PIECE:
+                yield _joined(waiting)
+                waiting, size = [], 0
+    if size:
+        yield _joined(waiting)
+
+
+def _joined(waiting: list[bytes | memoryview]) -> bytes | memoryview:
+    return waiting[0] if len(waiting) == 1 else b"".join(waiting)

@@ -11,6 +11,7 @@ import signal
 
 from cloister.control import EnclaveFailure
 from cloister.eif import EifError, Image
+from cloister.mapped import pieces
 from cloister.vmm import unpack_kernel
 
 MAX_IMAGE = 16 << 30
@@ -127,6 +128,7 @@ def _initrd(image: Image) -> int:
 
 def _fill(handle: int, parts: list[memoryview]) -> None:
     for part in parts:
-        written = 0
-        while written < len(part):
-            written += os.write(handle, part[written : written + (1 << 24)])
+        for piece in pieces(part):
+            rest = piece
+            while rest:
+                rest = rest[os.write(handle, rest) :]

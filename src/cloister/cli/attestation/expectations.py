@@ -12,12 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.attestation import Expected, Revocation, VerificationError
-from cloister.build import map_image
+from cloister.build import measure_image
 from cloister.cli.attestation.sources import MAX_TEXT
 from cloister.cli.options import FILES, path_argument
 from cloister.cli.table import plain
 from cloister.errors import CloisterError
-from cloister.measure import measure
 from cloister.pcrs import PCR_COUNT, PCR_SIZE, ZERO_PCR, extend, measure_bytes
 from cloister.pki import check_instance_id
 from cloister.places import current_places
@@ -139,7 +138,7 @@ def read_roots(paths: list[Path] | None) -> list[x509.Certificate]:
 
 def image_registers(path: Path) -> dict[int, bytes]:
     """Return the registers of a production enclave of this image; raise CloisterError."""
-    return measure(map_image(path)).registers()
+    return measure_image(path)[1].registers()
 
 
 def time_argument(text: str) -> datetime:

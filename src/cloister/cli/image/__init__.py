@@ -10,7 +10,6 @@ from cloister.cli.image.build import (
     load_custom_metadata,
     load_signer,
     parse_command,
-    shown_progress,
     terminable,
 )
 from cloister.cli.options import add_sub_verbs
@@ -23,7 +22,6 @@ __all__ = [
     "load_signer",
     "parse_command",
     "run",
-    "shown_progress",
     "terminable",
 ]
 

@@ -5,8 +5,7 @@ import json
 import os
 import shlex
 import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from cloister.build import (
 )
 from cloister.cli.fetching import add_fetch_arguments, fetch_options, fetched_source
 from cloister.cli.image.describe import print_registers
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.passphrase import ask_pin
 from cloister.fetch import image_named
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
@@ -45,7 +45,9 @@ it with
 dir:, tar:, oci:PATH[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME].
 An image's name that is no file here is looked for in a Docker daemon, in this host's container store, then at
 its registry; docker://NAME, docker-daemon:NAME and containers-storage:NAME say where.
-A directory with an enclave.toml is assembled from pinned packages first, see examples/secret."""
+A directory with an enclave.toml is assembled from pinned packages first, see examples/secret.
+Temporary space: compressed layers (or a compressed tar) take their unpacked size in the output's directory,
+beside the image; a fetched image takes its own size in $NITRO_CLI_ARTIFACTS (~/.cache/cloister/artifacts)."""
 
 MAX_METADATA: Final = 4096
 """Bytes of a metadata file, as nitro-cli has it."""
@@ -167,7 +169,7 @@ def _assembled(
         with fetched_source(image, architecture, fetch_options(args), progress, or_path=True) as fetched:
             yield fetched.source, replace(recipe, name=recipe.name or image.short)
         return
-    if not (directory / RECIPE_NAME).is_file():
+    if not args.source or not (directory / RECIPE_NAME).is_file():
         yield args.source, recipe
         return
     with open_example(
@@ -236,29 +238,3 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def shown_progress() -> Iterator[Progress | None]:
-    """Show what is going on where a person looks at it: on stderr, when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as bars  # noqa: PLC0415 - costs a tenth of a second that scripts need not pay
-    from rich.console import Console  # noqa: PLC0415
-
-    columns: Sequence[bars.ProgressColumn] = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as display:
-        tasks = dict[str, bars.TaskID]()
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = display.add_task(what, total=total or None)
-            display.update(tasks[what], completed=done)
-
-        yield report

@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Final
 
-from cloister.build import map_image
+from cloister.cli.image.reading import measure_told_image
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.nitro.describe_eif import describe
 from cloister.cli.options import FILES
 from cloister.cli.table import plain
-from cloister.measure import Measurements, measure
+from cloister.measure import Measurements
 
 SUMMARY: Final = "say what an image holds and measures"
 DESCRIPTION: Final = """Say what an image holds and measures.
@@ -25,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
-    image = map_image(args.file)
-    measurements = measure(image)
+    with shown_progress() as progress:
+        image, measurements = measure_told_image(args.file, progress)
     shown = describe(image, measurements)
     if args.json:
         shown["Architecture"] = image.architecture

@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloister.audit import Difference, compare
-from cloister.build import map_image
 from cloister.cli.image.build import terminable
-from cloister.cli.image.reading import tell_trouble
+from cloister.cli.image.reading import expand_ramdisk, measure_told_image, tell_trouble
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.options import FILES
 from cloister.cli.table import print_table
 from cloister.eif import Image
 from cloister.errors import CloisterError
-from cloister.measure import Measurements, measure
+from cloister.measure import Measurements
 
 SUMMARY: Final = "say which registers of two images differ, and why"
 DESCRIPTION: Final = """Say which registers of two images differ, and because of which file and attribute.
 
   cloister image diff old.eif new.eif
 
-What changes no register is told too, as 'not measured'. Exit 0 when the images are the same in everything,
+What changes no register is told too, as 'not measured'. Compressed ramdisks are unpacked in $TMPDIR first,
+in a file without a name. Exit 0 when the images are the same in everything,
 1 when they differ, 2 when one cannot be read."""
 _LONGEST: Final = 60
 
@@ -44,9 +45,10 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print."""
     try:
         with terminable():
-            images = [map_image(path) for path in (args.first, args.second)]
-            measured = [measure(image) for image in images]
-            differences = list(compare(*images, limit=args.limit))
+            with shown_progress() as progress:
+                both = [measure_told_image(path, progress) for path in (args.first, args.second)]
+            images, measured = [image for image, _ in both], [registers for _, registers in both]
+            differences = list(compare(*images, limit=args.limit, expand=expand_ramdisk))
     except CloisterError as error:
         return tell_trouble(error)
     if args.json:

@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from cloister.audit import normal_name, shown_name
-from cloister.cpio import CpioEntry, CpioError, read_files
+from cloister.cpio import CpioEntry, CpioError, Expand, as_it_is, read_files
+from cloister.mapped import pieces
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD: Final = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ANY: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CHUNK: Final = 1 << 20
 _DEVICES: Final = (stat.S_IFCHR, stat.S_IFBLK)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """After these no other entry will do better."""
@@ -70,13 +70,13 @@ class Extraction:
             os.close(self._parent[1])
             os.close(self._root)
 
-    def unpack(self, archive: str, ramdisk: memoryview) -> None:
+    def unpack(self, archive: str, ramdisk: memoryview, expand: Expand = as_it_is) -> None:
         """Unpack one ramdisk over what is there; ``archive`` is its name in messages.
 
         Raises OSError when the file system takes nothing more.
         """
         try:
-            for entry in read_files(ramdisk):
+            for entry in read_files(expand(ramdisk)):
                 try:
                     self._unpack(archive, entry)
                 except _RefusedError as refusal:
@@ -172,10 +172,10 @@ class Extraction:
             return
         handle = os.open(last, flags, 0o600, dir_fd=parent)
         with open(handle, "wb", buffering=0) as out:  # noqa: PTH123 - a descriptor
-            for start in range(0, len(entry.content), _CHUNK):
-                chunk = entry.content[start : start + _CHUNK]
-                while chunk:
-                    chunk = chunk[out.write(chunk) :]
+            for piece in pieces(entry.content):
+                rest = piece
+                while rest:
+                    rest = rest[out.write(rest) :]
             if entry.links <= 1:
                 os.fchmod(handle, entry.mode & _PERMISSIONS)
 

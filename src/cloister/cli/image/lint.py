@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from cloister.audit import CODES, Finding, Findings, Severity, lint
-from cloister.build import FileError
-from cloister.cli.image.build import shown_progress, terminable
-from cloister.cli.image.reading import map_file, tell_trouble
+from cloister.cli.image.build import terminable
+from cloister.cli.image.reading import expand_ramdisk, map_file, tell_trouble
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.options import FILES
 from cloister.cli.table import plain, print_table
+from cloister.errors import CloisterError
 
 SUMMARY: Final = "find what is ambiguous or dangerous in an image"
 DESCRIPTION: Final = """Find what is ambiguous or dangerous in an image, also in one that readers refuse.
@@ -19,6 +20,7 @@ DESCRIPTION: Final = """Find what is ambiguous or dangerous in an image, also in
   cloister image lint hello.eif
   cloister image lint hello.eif --fail-on warning --ignore L501:rootfs/usr/bin/su
 
+Compressed ramdisks are unpacked in $TMPDIR first, in a file without a name.
 Exit 0 when nothing was found that --fail-on names (default: error), 1 otherwise, 2 when the file cannot be
 read.
 docs/reference/lint-codes.md explains every code."""
@@ -49,10 +51,12 @@ def run(args: argparse.Namespace) -> int:
     """Judge the image and print the findings."""
     try:
         view = map_file(args.file)
-    except FileError as error:
+        with terminable(), shown_progress() as progress:
+            findings = lint(
+                view, datetime.now(UTC), ignore=args.ignore, progress=progress, expand=expand_ramdisk
+            )
+    except CloisterError as error:
         return tell_trouble(error)
-    with terminable(), shown_progress() as progress:
-        findings = lint(view, datetime.now(UTC), ignore=args.ignore, progress=progress)
     if args.json:
         shown = {"Findings": [finding.to_json() for finding in findings.ordered()]}
         print(json.dumps(shown | {"NotShown": findings.not_shown()}, indent=2))

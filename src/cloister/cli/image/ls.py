@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloister.audit import normal_name, shown_name
-from cloister.build import map_image
 from cloister.cli.image.build import terminable
+from cloister.cli.image.reading import expand_ramdisk, map_told_image
 from cloister.cli.options import FILES
-from cloister.cpio import CpioEntry, read_files
+from cloister.cpio import CpioEntry, CpioError, Expand, read_files
 from cloister.errors import CloisterError
 
 SUMMARY: Final = "list the files in an image"
@@ -22,6 +22,8 @@ DESCRIPTION: Final = r"""List the files in an image's ramdisks, in their order.
   cloister image ls hello.eif /etc         what the program sees there: names below rootfs/
   cloister image ls hello.eif rootfs/etc   the same
 
+Compressed ramdisks are unpacked in $TMPDIR first, in a file without a name; offsets count what they
+unpack to. Exit 1 when a ramdisk breaks off, after what could be read of it.
 Columns: ramdisk, mode, links, owner, size (or the device's numbers), time, name.
 A backslash in a name is shown as \\, and a byte that is no printable text as \xNN."""
 
@@ -34,20 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one entry a line; raises CloisterError when there is nothing of that name."""
-    image, found = map_image(args.file), False
-    wanted = None if args.path is None else _wanted(args.path)
+    """Print one entry a line; raises CloisterError for what is not there or cannot be read."""
+    image, found = map_told_image(args.file), False
+    wanted, trouble = None if args.path is None else _wanted(args.path), None
     with terminable():
-        for number, entry in _entries(image.ramdisks, wanted):
-            if args.json:
-                print("," if found else "[", json.dumps(_json(number, entry)), sep="\n" if found else "")
-            else:
-                print(_line(number, entry))
-            found = True
-    if wanted is not None and not found:
+        try:
+            for number, entry in _entries(image.ramdisks, wanted, expand_ramdisk):
+                if args.json:
+                    print("," if found else "[", json.dumps(_json(number, entry)), sep="\n" if found else "")
+                else:
+                    print(_line(number, entry))
+                found = True
+        except CloisterError as error:
+            trouble = error
+    if wanted is not None and not found and trouble is None:
         raise CloisterError(f"There is no {args.path} in {args.file}.")
-    if args.json:
-        print("]" if found else "[]")
+    if args.json:  # whole, whatever breaks the list off
+        print("]" if found else "[]", flush=True)
+    if trouble is not None:
+        raise trouble
     return 0
 
 
@@ -57,11 +64,20 @@ def _wanted(path: str) -> bytes:
     return b"/".join(filter(None, (b"rootfs", name))) if path.startswith("/") else name
 
 
-def _entries(ramdisks: tuple[memoryview, ...], wanted: bytes | None) -> Iterator[tuple[int, CpioEntry]]:
+def _entries(
+    ramdisks: tuple[memoryview, ...], wanted: bytes | None, expand: Expand
+) -> Iterator[tuple[int, CpioEntry]]:
     for number, ramdisk in enumerate(ramdisks, 1):
-        for entry in read_files(ramdisk):
+        for entry in _entries_of(number, ramdisk, expand):
             if wanted is None or normal_name(entry.name) == wanted or _below(entry.name, wanted):
                 yield number, entry
+
+
+def _entries_of(number: int, ramdisk: memoryview, expand: Expand) -> Iterator[CpioEntry]:
+    try:
+        yield from read_files(expand(ramdisk))
+    except CpioError as error:
+        raise CpioError(f"Ramdisk {number} cannot be read further. {error.message}", error.offset) from error
 
 
 def _below(name: bytes, directory: bytes) -> bool:

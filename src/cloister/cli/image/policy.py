@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from cloister.audit import RECIPIENT_ACTIONS, key_policy_statement
-from cloister.build import map_image
+from cloister.build import measure_image
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.options import FILES
 from cloister.eif import SignatureError
-from cloister.measure import measure
 from cloister.pcrs import IMAGE_PCRS, SIGNER_PCR
 
 SUMMARY: Final = "print a KMS key-policy statement for an image or its signer"
@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure the image and print the statement."""
-    image = map_image(args.file)
-    measurements = measure(image)
+    with shown_progress() as progress:
+        image, measurements = measure_image(args.file, progress=progress)
     registers = {index: measurements.registers()[index] for index in IMAGE_PCRS}
     if args.signer:
         if image.signature is None or measurements.pcr8 is None:

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from cloister.build import BuildError, map_image
+from cloister.build import BuildError
 from cloister.cli.image.build import terminable
 from cloister.cli.image.extraction import Extraction
+from cloister.cli.image.reading import expand_ramdisk, map_told_image
 from cloister.cli.options import FILES
 from cloister.cli.table import plain
 from cloister.eif import Image, SectionType
+from cloister.mapped import pieces
 
 SUMMARY: Final = "write an image's sections and files to a directory"
 DESCRIPTION: Final = """Write an image's sections and files to a directory that is new or empty.
@@ -26,10 +28,10 @@ DESCRIPTION: Final = """Write an image's sections and files to a directory that 
   hello/root/                   the ramdisks' files, unpacked over each other as the kernel does;
                                 hello/root/rootfs is what the program sees as /
 
+Sections are written as they are; compressed ramdisks are unpacked in $TMPDIR for their files.
 Nothing is written outside the directory, whatever names and links an image holds. Files belong to you,
 without setuid and setgid bits. Device nodes are left out unless root asks for them with --devices.
 Exit 0, or 1 when an entry could not be unpacked: each is named on standard error."""
-_CHUNK: Final = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
     """Unpack, and say what was left out."""
     if args.devices and os.geteuid() != 0:
         raise BuildError("Only root can make device nodes; leave --devices out.")
-    image = map_image(args.file)
+    image = map_told_image(args.file)
     with terminable(), _new_directory(args.directory) as directory:
         _write_sections(image, directory / "sections")
         root = directory / "root"
         root.mkdir()
         with Extraction(root, devices=args.devices) as extraction:
             for number, ramdisk in enumerate(image.ramdisks, 1):
-                extraction.unpack(f"ramdisk {number}", ramdisk)
+                extraction.unpack(f"ramdisk {number}", ramdisk, expand_ramdisk)
     for complaint in extraction.complaints:
         print(f"cloister: {plain(complaint)}", file=sys.stderr)
     if more := extraction.refused - len(extraction.complaints):
@@ -90,7 +92,7 @@ def _write_sections(image: Image, directory: Path) -> None:
     for number, section in enumerate(image.sections, 1):
         name = f"{number}-{section.kind.name.lower()}{endings.get(section.kind, '')}"
         with (directory / name).open("xb") as out:
-            for start in range(0, len(section.payload), _CHUNK):
-                out.write(section.payload[start : start + _CHUNK])
+            for piece in pieces(section.payload):
+                out.write(piece)
     if image.signature is not None:
         (directory / "certificate.pem").write_bytes(image.signature.certificate_pem)

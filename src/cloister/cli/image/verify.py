@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Final
 
 from cloister.audit import compare
-from cloister.build import map_image
+from cloister.build import map_image, measure_image
 from cloister.cli.image.build import add_recipe_arguments, build_from, terminable
 from cloister.cli.image.describe import print_registers
 from cloister.cli.image.diff import comparison_json, print_comparison
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.options import FILES
 from cloister.cli.table import plain
 from cloister.eif import Image
 from cloister.kit import KitMissingError
-from cloister.measure import measure
+from cloister.measure import Measurements
 
 SUMMARY: Final = "prove that an image comes from a source, by building it again"
 DESCRIPTION: Final = """Build an image again from its source and compare PCR0, PCR1 and PCR2.
@@ -46,18 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build, compare and print."""
-    image = map_image(args.file)
+    with shown_progress() as progress:
+        image, registers = measure_image(args.file, progress=progress)
     if args.kit is None and not args.arch:
         args.kit, args.arch = image.metadata and image.metadata.kit_digest, image.architecture
     with terminable(), tempfile.TemporaryDirectory(prefix="cloister-verify-") as scratch:
         output = Path(scratch) / "rebuilt.eif"
-        _build(args, image, output)
-        rebuilt = map_image(output)
-        measured = [replace(measure(one), pcr8=None) for one in (image, rebuilt)]
-        found = compare(image, rebuilt)
+        measured = [replace(registers, pcr8=None), _build(args, image, output)]
+        same = measured[0] == measured[1]
+        images = [image] if same else [image, map_image(output)]
+        found = () if same else compare(*images)
         differences = [one for one in found if any(index in _MEASURED for index in one.registers)]
-    registers = [one.registers() for one in measured]
-    same = all(registers[0][index] == registers[1][index] for index in _MEASURED)
     if args.json:
         print(json.dumps({"Verified": same, **comparison_json(measured, differences)}, indent=2))
     elif same:
@@ -65,13 +65,13 @@ def run(args: argparse.Namespace) -> int:
         print_registers(measured[0])
     else:
         print(f"{args.file} does not come from {args.source} with these options; SECOND is what was built.")
-        print_comparison([image, rebuilt], measured, differences)
+        print_comparison(images, measured, differences)
     return int(not same)
 
 
-def _build(args: argparse.Namespace, image: Image, output: Path) -> None:
+def _build(args: argparse.Namespace, image: Image, output: Path) -> Measurements:
     try:
-        build_from(args, output)
+        return build_from(args, output)
     except KitMissingError as error:
         if image.metadata is None or args.kit != image.metadata.kit_digest:
             raise

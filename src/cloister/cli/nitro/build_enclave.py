@@ -16,9 +16,9 @@ from cloister.cli.fetching import fetched_source
 from cloister.cli.image import (
     load_custom_metadata,
     load_signer,
-    shown_progress,
     terminable,
 )
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.nitro.describe_eif import nitro_errors
 from cloister.cli.nitro.errors import TOOL_VERSION, NitroCliError
 from cloister.cli.nitro.grammar import Arguments, Option

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from cloister.build import BuildError, FileError, map_image
+from cloister.build import BuildError, FileError, measure_image
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.nitro.errors import NitroCliError
 from cloister.cli.nitro.grammar import Arguments, Option
 from cloister.eif import EifError, Image, ImageMetadata, PayloadMismatchError, SignatureError
-from cloister.measure import Measurements, measure
+from cloister.measure import Measurements
 
 _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()  # noqa: SIM905 - reads as it prints
 _TEXTS: Final = {
@@ -68,8 +69,11 @@ OPTIONS = (Option("eif-path", "Path to the EIF to describe.", "eif-path", requir
 def run(args: Arguments) -> int:
     """Print the description; a damaged image is described as far as it can be, and then refused with E35."""
     with nitro_errors("Failed to describe EIF", "E35"):
-        image = map_image(Path(args.eif_path), check_crc=False, check_signature_size=False)
-        print(json.dumps(describe(image, measure(image)), indent=2))
+        with shown_progress() as progress:
+            image, measurements = measure_image(
+                Path(args.eif_path), check_crc=False, check_signature_size=False, progress=progress
+            )
+        print(json.dumps(describe(image, measurements), indent=2))
     if image.stale_signature_size is not None:
         print(
             f"The header says the signature has {image.stale_signature_size} bytes, but it has "

@@ -1,17 +1,17 @@
 """``nitro-cli pcr``: the register that a file or a signing certificate makes. Spec: nitro-tools 1.3, 1.4."""
 
+import hashlib
 import json
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cloister.build import read_bounded
+from cloister.build import open_region, read_bounded
 from cloister.cli.nitro.describe_eif import nitro_errors
 from cloister.cli.nitro.grammar import Arguments, Option
 from cloister.eif import load_signing_certificate
-from cloister.pcrs import measure_bytes
+from cloister.pcrs import ZERO_PCR, extend, measure_bytes
 
-_MAX_INPUT = 1 << 30
 _MAX_PEM = 64 << 10
 
 
@@ -38,9 +38,19 @@ def run(args: Arguments) -> int:
     """Print ``PCR8`` for a certificate, ``PCR`` for a file's own bytes."""
     with nitro_errors("Failed to compute the PCR", "E57"):
         if args.input is not None:
-            shown = {"PCR": measure_bytes(read_bounded(Path(args.input), _MAX_INPUT)).hex()}
+            shown = {"PCR": _measure_file(Path(args.input)).hex()}
         else:
             certificate = load_signing_certificate(read_bounded(Path(args.signing_certificate), _MAX_PEM))
             shown = {"PCR8": measure_bytes(certificate.public_bytes(Encoding.DER)).hex()}
     print(json.dumps(shown, indent=2))
     return 0
+
+
+def _measure_file(path: Path) -> bytes:
+    """Return the register of a file of any size; raises FileError, or BuildError when it is cut short."""
+    file, region = open_region(path)
+    digest = hashlib.sha384()
+    with file:
+        for chunk in region.chunks():
+            digest.update(chunk)
+    return extend(ZERO_PCR, digest.digest())

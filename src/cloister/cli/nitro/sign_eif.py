@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cloister.build import sign_image
 from cloister.cli.image import load_signer, terminable
+from cloister.cli.image_progress import shown_progress
 from cloister.cli.nitro.describe_eif import nitro_errors
 from cloister.cli.nitro.errors import NitroCliError
 from cloister.cli.nitro.grammar import Arguments, Option
@@ -40,7 +41,8 @@ def run(args: Arguments) -> int:
             raise NitroCliError(
                 "E60", "EIF signing error. Both --signing-certificate and --private-key are missing."
             )
-        measurements = sign_image(Path(args.eif_path), signer)
+        with shown_progress() as progress:
+            measurements = sign_image(Path(args.eif_path), signer, progress=progress)
     print("Enclave Image successfully signed.", file=sys.stderr)
     print(json.dumps({"Measurements": measurements.to_json()}, indent=2))
     return 0
