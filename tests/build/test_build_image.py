@@ -344,8 +344,37 @@ def test_several_images_need_a_name(tmp_path: Path, kit: Kit) -> None:
     build_image(f"oci:{layout}:other:v1", tmp_path / "x.eif", kit=kit)
 
 
-def test_source_date_epoch_must_be_a_number() -> None:
-    """A date in words is refused; nothing set is nothing asked."""
+@pytest.mark.parametrize(
+    "text", ["yesterday", "1.5", "-1", "+1", " 1", "1_0", "\u0665", "1e9", "253402300800", "9" * 5000]
+)
+def test_source_date_epoch_must_be_seconds_in_digits(text: str) -> None:
+    """What other tools would read in another way, or no calendar has, is refused in one sentence."""
+    with pytest.raises(BuildError, match=r"^SOURCE_DATE_EPOCH is '.{1,40}'; expected seconds since 1970"):
+        build_time_from({"SOURCE_DATE_EPOCH": text})
+
+
+def test_source_date_epoch_may_be_absent() -> None:
+    """Nothing set, or set to nothing, is nothing asked; the last second that can be told is in 9999."""
     assert build_time_from({}) is None
-    with pytest.raises(BuildError, match="expected seconds since 1970"):
-        build_time_from({"SOURCE_DATE_EPOCH": "yesterday"})
+    assert build_time_from({"SOURCE_DATE_EPOCH": ""}) is None
+    last = build_time_from({"SOURCE_DATE_EPOCH": "253402300799"})
+    assert last is not None
+    assert last.isoformat() == "9999-12-31T23:59:59+00:00"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(cmd=["\ud800"]),
+        Recipe(cmd=["/bin/entry"], env=["A=\ud800"]),
+        Recipe(cmd=["/bin/entry"], workdir="/\ud800"),
+        Recipe(cmd=["/bin/entry"], user="\ud800"),
+    ],
+    ids=["cmd", "env", "workdir", "user"],
+)
+def test_half_a_character_is_refused(recipe: Recipe, tmp_path: Path, kit: Kit) -> None:
+    """JSON can name a lone surrogate, which has no bytes; other bytes that are no UTF-8 are taken."""
+    tree = write_directory(tmp_path / "tree")
+    with pytest.raises(BuildError, match=r"^The image's .* holds half a character"):
+        build_image(tree, tmp_path / "x.eif", kit=kit, recipe=recipe)
+    assert not (tmp_path / "x.eif").exists()
