@@ -345,24 +345,6 @@ def test_several_images_need_a_name(tmp_path: Path, kit: Kit) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["yesterday", "1.5", "-1", "+1", " 1", "1_0", "\u0665", "1e9", "253402300800", "9" * 5000]
-)
-def test_source_date_epoch_must_be_seconds_in_digits(text: str) -> None:
-    """What other tools would read in another way, or no calendar has, is refused in one sentence."""
-    with pytest.raises(BuildError, match=r"^SOURCE_DATE_EPOCH is '.{1,40}'; expected seconds since 1970"):
-        build_time_from({"SOURCE_DATE_EPOCH": text})
-
-
-def test_source_date_epoch_may_be_absent() -> None:
-    """Nothing set, or set to nothing, is nothing asked; the last second that can be told is in 9999."""
-    assert build_time_from({}) is None
-    assert build_time_from({"SOURCE_DATE_EPOCH": ""}) is None
-    last = build_time_from({"SOURCE_DATE_EPOCH": "253402300799"})
-    assert last is not None
-    assert last.isoformat() == "9999-12-31T23:59:59+00:00"
-
-
-@pytest.mark.parametrize(
     "recipe",
     [
         Recipe(cmd=["\ud800"]),
