@@ -100,7 +100,7 @@ BUILD = ["build", "root", "-o", "x.eif"]
     ("words", "sentence"),
     [
         (["build", "./nowhere", "-o", "x.eif"], "The source nowhere does not exist."),
-        (BUILD, "The image names no command to run; give one with --cmd."),
+        (BUILD, "The image names no command to run; 'cloister image build --cmd' gives it one."),
         (["build", "root", "-o", "no/x.eif"], "The output's directory no does not exist."),
         (["build", "root", "-o", "root", "--cmd", "a"], "The output root is a directory."),
         ([*BUILD, "--cmd", "'"], "The command \"'\" cannot be read: No closing quotation."),

@@ -98,28 +98,6 @@ def test_every_source_of_one_image_measures_the_same(
     nothing_left()
 
 
-def test_build_enclave_from_archives_and_a_directory_measures_the_same(
-    here: Path, stored: Stored, capsys: Capture
-) -> None:
-    """What 'buildah from scratch' makes of a directory, in two kinds of archive, is the directory again."""
-    words = ["--cmd", "/bin/hello.sh", "--env", "PATH=/bin", "--env", "HELLO=there"]
-    write_example(here / "tree")
-    (here / "tree/link").symlink_to("hello.sh")
-    container = run(["buildah", "from", "scratch"], stored.environment, here).strip()
-    run(["buildah", "copy", container, "tree", "/"], stored.environment, here)
-    run(["buildah", "config", *words, container], stored.environment, here)
-    archives = ["oci-archive:scratch.oci", "docker-archive:scratch.tar"]
-    for archive in archives:
-        run(["buildah", "commit", "--timestamp", "0", container, archive], stored.environment, here)
-    run(["buildah", "rm", container], stored.environment, here)
-    measured = [build(capsys, "dir:tree", *words)]
-    for archive in archives:
-        nitro_build("--docker-uri", archive, "--output-file", "x.eif")
-        measured.append(json.loads(capsys.readouterr().out)["Measurements"])
-        assert describe(capsys)["Measurements"] == measured[-1]
-    assert measured[0] == measured[1] == measured[2]
-
-
 def test_daemon_comes_before_the_store(
     here: Path, stored: Stored, docker: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,7 @@ class ImageConfig:
         """Return what to run; raises BuildError when there is nothing."""
         words = (self.cmd or self.entrypoint) if like_aws else (*self.entrypoint, *self.cmd)
         if not words or not words[0]:
-            raise BuildError("The image names no command to run; give one with --cmd.")
+            raise BuildError("The image names no command to run; 'cloister image build --cmd' gives it one.")
         return words
 
     def inspect(self) -> dict[str, Any] | None:
