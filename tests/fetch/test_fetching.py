@@ -16,8 +16,9 @@ from cloister.cli.nitro import build_enclave, describe_eif
 from cloister.cli.nitro.errors import NitroCliError
 from cloister.cli.nitro.grammar import Command, parse
 from container_tools.hello import run, write_example
+from container_tools.serving import PASSWORD, USER, free_port, serving_registry
 from container_tools.unpacking import ContainerTools
-from fetch.conftest import HTPASSWD, PASSWORD, USER, Stored, free_port, serving_registry
+from fetch.conftest import Stored
 
 Capture = pytest.CaptureFixture[str]
 
@@ -201,9 +202,7 @@ def test_password_of_a_registry_comes_from_the_auth_file(
 ) -> None:
     """Without it the registry refuses; with the usual file, Docker's, or one that is named, it gives."""
     address = f"127.0.0.1:{free_port()}"
-    (here / "htpasswd").write_text(f"{HTPASSWD}\n")
-    auth = f'auth: {{htpasswd: {{realm: test, path: "{here}/htpasswd"}}}}\n'
-    with serving_registry(tools, here, address, auth):
+    with serving_registry(tools, here, address, password=True):
         words = ["skopeo", "copy", "--dest-tls-verify=false", f"--dest-creds={USER}:{PASSWORD}"]
         words += ["containers-storage:localhost/hello:latest", f"docker://{address}/private:v1"]
         run(words, stored.environment, here)
