@@ -16,11 +16,18 @@ def check_output(path: Path) -> None:
         raise BuildError(f"The output's directory {path.parent} does not exist.")
     if path.is_dir():
         raise BuildError(f"The output {path} is a directory.")
+    if path.exists() and not path.is_file():  # it would be replaced: /dev/null, for everybody on the host
+        raise BuildError(f"The output {path} is a device, pipe or socket; expected a file.")
 
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` and rename it at the end; a failure leaves nothing."""
+    """Open a temporary file beside ``path`` and rename it at the end; a failure leaves nothing.
+
+    A symbolic link goes on pointing there.
+    """
+    check_output(path)
+    path = Path(os.path.realpath(path))  # resolve() raises for a circle of links
     check_output(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
