@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,16 +29,13 @@ def atomic_output(path: Path) -> Iterator[BinaryIO]:
     check_output(path)
     path = Path(os.path.realpath(path))  # resolve() raises for a circle of links
     check_output(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        file = temporary.open("x+b", buffering=CHUNK)
-    except OSError as error:
-        raise BuildError(f"The output {path} cannot be written: {error.strerror}.") from error
-    try:
-        with file:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:  # from before it is made: an interruption may come between any two steps
+        with temporary.open("x+b", buffering=CHUNK) as file:
             yield file
         temporary.replace(path)
     except OSError as error:
         raise BuildError(f"The output {path} cannot be written: {os.strerror(error.errno or 0)}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
