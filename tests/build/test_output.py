@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cloister.build import BuildError, check_output
+from cloister.build import BuildError, Recipe, build_image, check_output
 from cloister.build.output import atomic_output
+from simulators.image_sources import make_kit, sample_layers, write_directory, write_oci_layout
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
@@ -42,3 +43,20 @@ def test_a_link_to_no_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link.eif").symlink_to("none/image.eif")
     with pytest.raises(BuildError, match="none does not exist"), atomic_output(tmp_path / "link.eif"):
         pass
+
+
+def test_output_is_not_put_into_its_source(tmp_path: Path) -> None:
+    """Built a second time, the image would hold the first one and be another."""
+    kit = make_kit(tmp_path / "kits")
+    root = write_directory(tmp_path / "root")
+    (tmp_path / "link").symlink_to("root/srv")
+    for source, output in (
+        (root, root / "x.eif"),
+        (root / "../root", root / "srv/x.eif"),
+        (root, tmp_path / "link/x.eif"),
+    ):
+        with pytest.raises(BuildError, match="would be part of its next image"):
+            build_image(source, output, kit=kit, recipe=Recipe(cmd=["/x"]))
+        assert not output.exists()
+    layout = write_oci_layout(tmp_path / "layout", sample_layers())
+    build_image(layout, layout / "x.eif", kit=kit)  # whose files are named by its index

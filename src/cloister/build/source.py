@@ -5,6 +5,7 @@ skopeo spells them (containers-transports(5)); a bare path is looked at. What is
 brings here first.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -78,16 +79,30 @@ def open_source(
             return unpack_archive(archive, scratch, limits, held, progress)
 
         if name.path.is_dir():
+            if name.transport in ("", "dir") and not _is_layout(name):
+                _check_apart(name.path, scratch)
             yield _open_directory(name, architecture, limits, held, plain)
         else:
             yield _open_archive(name, architecture, limits, held, plain)
 
 
+def _is_layout(name: SourceName) -> bool:
+    looks_oci = (name.path / "oci-layout").is_file() and (name.path / "index.json").is_file()
+    return name.transport == "oci" or (not name.transport and looks_oci)
+
+
+def _check_apart(source: Path, output: Path) -> None:
+    """Refuse a directory that the next build would find this one's image in; raises BuildError."""
+    if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(source)):
+        raise BuildError(
+            f"The output lies in the source {source}, and would be part of its next image: put it elsewhere."
+        )
+
+
 def _open_directory(
     name: SourceName, architecture: str, limits: Limits, held: ExitStack, plain: Callable[[Region], Region]
 ) -> Source:
-    looks_oci = (name.path / "oci-layout").is_file() and (name.path / "index.json").is_file()
-    if name.transport == "oci" or (not name.transport and looks_oci):
+    if _is_layout(name):
         image = read_oci(DirectoryStore(name.path, held), name.reference, architecture)
         return _merge(str(name.path), image, limits, plain)
     if name.transport in ("", "dir"):
