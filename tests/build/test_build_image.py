@@ -290,6 +290,8 @@ SOURCES: dict[str, tuple[Callable[[Path], object], str]] = {
     "few diff ids": (lambda here: docker(here, PROC, image_config([])), "has 1 layers"),
     "wrong diff id": (lambda here: docker(here, PROC, image_config([b"other"])), "has the digest"),
     "line break": (lambda here: docker(here, [], image_config([], {"Cmd": ["a\nb"]})), "holds a line break"),
+    "nothing": (lambda _here: "", "names nothing"),
+    "nothing after a prefix": (lambda _here: "dir:", "names nothing"),
     "relative workdir": (
         lambda here: docker(here, [], image_config([], {"Cmd": ["a"], "WorkingDir": "b"})),
         "expected an absolute path",

@@ -223,6 +223,7 @@ def test_password_of_a_registry_comes_from_the_auth_file(
         ]
         run(words, stored.environment, here)
         build(capsys, *source, f"--authfile={own}")
+        assert f"credentials {own}2 does not exist" in refused(capsys, *source, f"--authfile={own}2")
         monkeypatch.setenv("REGISTRY_AUTH_FILE", own)
         build(capsys, *source)
         monkeypatch.delenv("REGISTRY_AUTH_FILE")

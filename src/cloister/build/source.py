@@ -53,6 +53,8 @@ class SourceName:
         if transport in ("oci", "oci-archive", "docker-archive") and not path.exists():
             head, _, reference = rest.partition(":")
             path = Path(head)
+        if not (rest if transport else text):  # an unset variable of a script, which Path reads as "."
+            raise BuildError(f"The source {text!r} names nothing; expected a file, a directory or an image.")
         if not path.exists():
             raise BuildError(f"The source {path} does not exist.")
         return cls(transport, path, reference)
