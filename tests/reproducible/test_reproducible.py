@@ -158,12 +158,13 @@ def test_these_machines_differ(built: Sequence[Built]) -> None:
     first, elsewhere, neighbour = (one.facts for one in built)
     for name in ("hostname", "umask", "hash", "encoding", "locale", "zone", "user"):
         assert len({str(facts[name]) for facts in (first, elsewhere, neighbour)}) == 3, name
-    assert first["listed"] not in (elsewhere["listed"], neighbour["listed"])
+    assert first["listed"] != elsewhere["listed"]
     assert first["python"].split(".")[:2] != elsewhere["python"].split(".")[:2]
     assert first["c library"] != elsewhere["c library"]
-    assert first["file system"] != elsewhere["file system"]
     assert elsewhere["file system"] == "tmpfs"
-    assert neighbour["file system"] == "overlay" or os.geteuid() != 0
+    if os.geteuid() == 0:  # who else may mount what this takes
+        assert neighbour["file system"] == "overlay"
+        assert neighbour["listed"] != first["listed"]
 
 
 def test_how_a_layer_is_stored_is_not_in_the_image(built: Sequence[Built]) -> None:
