@@ -5,7 +5,7 @@ CLOISTER := $(BIN)/cloister
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format lint types unit test kvm soak bench fuzz foreign peers containers clean
+.PHONY: help setup demo check format lint types unit test kvm soak bench fuzz foreign peers containers pythons clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -42,6 +42,7 @@ test: .venv/.installed  ## every test but the soak; enclaves of both architectur
 	@$(CLOISTER) setup --arch all
 	@PYTHONPATH=tests $(BIN)/python -m peers || echo "make: the tests that need these verifiers will be skipped" >&2
 	@PYTHONPATH=tests $(BIN)/python -m container_tools || echo "make: the tests that need them will be skipped" >&2
+	@PYTHONPATH=tests $(BIN)/python -m reproducible || echo "make: the tests that need it will be skipped" >&2
 	$(BIN)/pytest -q -m "not soak"
 
 kvm: setup  ## the VM tests under KVM, in an emulated host that has it; check runs them too
@@ -57,6 +58,9 @@ peers: .venv/.installed  ## build other people's verifiers, which judge our docu
 
 containers: .venv/.installed  ## fetch skopeo, buildah, a registry and a Docker daemon for the tests (once a host)
 	@PYTHONPATH=tests $(BIN)/python -m container_tools
+
+pythons: .venv/.installed  ## fetch another release's Python, with which the tests build images too (once a host)
+	@PYTHONPATH=tests $(BIN)/python -m reproducible
 
 soak: setup  ## hundreds of enclaves, in sequence, at once, and killed at random moments, counting leftovers
 	$(BIN)/pytest -q -m soak -s

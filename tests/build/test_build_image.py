@@ -293,6 +293,8 @@ SOURCES: dict[str, tuple[Callable[[Path], object], str]] = {
     "few diff ids": (lambda here: docker(here, PROC, image_config([])), "has 1 layers"),
     "wrong diff id": (lambda here: docker(here, PROC, image_config([b"other"])), "has the digest"),
     "line break": (lambda here: docker(here, [], image_config([], {"Cmd": ["a\nb"]})), "holds a line break"),
+    "nothing": (lambda _here: "", "names nothing"),
+    "nothing after a prefix": (lambda _here: "dir:", "names nothing"),
     "relative workdir": (
         lambda here: docker(here, [], image_config([], {"Cmd": ["a"], "WorkingDir": "b"})),
         "expected an absolute path",
@@ -378,8 +380,19 @@ def test_several_images_need_a_name(tmp_path: Path, kit: Kit) -> None:
     build_image(f"oci:{layout}:other:v1", tmp_path / "x.eif", kit=kit)
 
 
-def test_source_date_epoch_must_be_a_number() -> None:
-    """A date in words is refused; nothing set is nothing asked."""
-    assert build_time_from({}) is None
-    with pytest.raises(BuildError, match="expected seconds since 1970"):
-        build_time_from({"SOURCE_DATE_EPOCH": "yesterday"})
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(cmd=["\ud800"]),
+        Recipe(cmd=["/bin/entry"], env=["A=\ud800"]),
+        Recipe(cmd=["/bin/entry"], workdir="/\ud800"),
+        Recipe(cmd=["/bin/entry"], user="\ud800"),
+    ],
+    ids=["cmd", "env", "workdir", "user"],
+)
+def test_half_a_character_is_refused(recipe: Recipe, tmp_path: Path, kit: Kit) -> None:
+    """JSON can name a lone surrogate, which has no bytes; other bytes that are no UTF-8 are taken."""
+    tree = write_directory(tmp_path / "tree")
+    with pytest.raises(BuildError, match=r"^The image's .* holds half a character"):
+        build_image(tree, tmp_path / "x.eif", kit=kit, recipe=recipe)
+    assert not (tmp_path / "x.eif").exists()

@@ -100,7 +100,7 @@ BUILD = ["build", "root", "-o", "x.eif"]
     ("words", "sentence"),
     [
         (["build", "./nowhere", "-o", "x.eif"], "The source nowhere does not exist."),
-        (BUILD, "The image names no command to run; give one with --cmd."),
+        (BUILD, "The image names no command to run; 'cloister image build --cmd' gives it one."),
         (["build", "root", "-o", "no/x.eif"], "The output's directory no does not exist."),
         (["build", "root", "-o", "root", "--cmd", "a"], "The output root is a directory."),
         ([*BUILD, "--cmd", "'"], "The command \"'\" cannot be read: No closing quotation."),
@@ -364,3 +364,9 @@ def test_an_interrupted_build_leaves_nothing(here: Path) -> None:
     assert process.returncode == 130
     assert complaint.decode() == "cloister: interrupted\n"
     assert not list(here.glob("*x.eif*"))
+
+
+def test_an_error_that_quotes_a_name_does_not_drive_the_terminal(here: Path, capsys: Capture) -> None:
+    """Control characters of a name are spelled out."""
+    assert main(["image", "build", "./\x1b[31mred", "-o", "x.eif"]) == 1
+    assert capsys.readouterr().err == "cloister: The source \\x1b[31mred does not exist.\n"

@@ -52,6 +52,31 @@ def test_closed_output_is_no_failure(tmp_path: Path, program: str, words: str) -
     assert shell(tmp_path, MODULES[program], f"{words} >&-") == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("locale", "told"),
+    [("C", b"a/\\u6f22\\xfc\\udcff\n"), ("C.UTF-8", "a/\u6f22\u00fc".encode() + b"\xff\n")],
+)
+def test_names_are_told_in_every_locale(locale: str, told: bytes) -> None:
+    """What a locale cannot spell is spelled out, what is no UTF-8 is passed on; nobody sees a traceback."""
+    code = (
+        "from cloister.cli.streams import open_closed_streams; open_closed_streams();"
+        "print('a/\\u6f22\\u00fc\\udcff')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            "LC_ALL": locale,
+            "PYTHONCOERCECLOCALE": "0",
+            "PYTHONUTF8": "0",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, told)
+
+
 def test_error_that_cannot_be_told_keeps_its_code(tmp_path: Path) -> None:
     """A full standard error changes nothing in what a script sees."""
     assert shell(tmp_path, MODULES["cloister"], "logs nobody 2>/dev/full")[0] == 1

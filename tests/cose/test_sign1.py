@@ -28,6 +28,19 @@ def test_each_curve_has_its_algorithm(curve: ec.EllipticCurve, protected: str, s
     signed.verify(key.public_key())
 
 
+@pytest.mark.parametrize(
+    "curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name
+)
+def test_a_deterministic_signature_is_the_same_each_time(curve: ec.EllipticCurve) -> None:
+    """One key and payload give one signature, another payload another; by default all differ."""
+    key = ec.generate_private_key(curve)
+    one, two = (Sign1.sign(b"payload", key, deterministic=True) for _ in range(2))
+    assert one == two
+    one.verify(key.public_key())
+    assert Sign1.sign(b"Payload", key, deterministic=True).signature[:32] != one.signature[:32]
+    assert Sign1.sign(b"payload", key) != Sign1.sign(b"payload", key)
+
+
 @settings(max_examples=20)
 @given(st.binary(max_size=100))
 def test_an_envelope_survives_its_bytes(payload: bytes) -> None:

@@ -16,8 +16,9 @@ from cloister.cli.nitro import build_enclave, describe_eif
 from cloister.cli.nitro.errors import NitroCliError
 from cloister.cli.nitro.grammar import Command, parse
 from container_tools.hello import run, write_example
+from container_tools.serving import PASSWORD, USER, free_port, serving_registry
 from container_tools.unpacking import ContainerTools
-from fetch.conftest import HTPASSWD, PASSWORD, USER, Stored, free_port, serving_registry
+from fetch.conftest import Stored
 
 Capture = pytest.CaptureFixture[str]
 
@@ -96,28 +97,6 @@ def test_every_source_of_one_image_measures_the_same(
     measured.append(build(capsys, f"dir:{work}", *words))
     assert all(found == measured[0] for found in measured), list(zip(sources, measured, strict=False))
     nothing_left()
-
-
-def test_build_enclave_from_archives_and_a_directory_measures_the_same(
-    here: Path, stored: Stored, capsys: Capture
-) -> None:
-    """What 'buildah from scratch' makes of a directory, in two kinds of archive, is the directory again."""
-    words = ["--cmd", "/bin/hello.sh", "--env", "PATH=/bin", "--env", "HELLO=there"]
-    write_example(here / "tree")
-    (here / "tree/link").symlink_to("hello.sh")
-    container = run(["buildah", "from", "scratch"], stored.environment, here).strip()
-    run(["buildah", "copy", container, "tree", "/"], stored.environment, here)
-    run(["buildah", "config", *words, container], stored.environment, here)
-    archives = ["oci-archive:scratch.oci", "docker-archive:scratch.tar"]
-    for archive in archives:
-        run(["buildah", "commit", "--timestamp", "0", container, archive], stored.environment, here)
-    run(["buildah", "rm", container], stored.environment, here)
-    measured = [build(capsys, "dir:tree", *words)]
-    for archive in archives:
-        nitro_build("--docker-uri", archive, "--output-file", "x.eif")
-        measured.append(json.loads(capsys.readouterr().out)["Measurements"])
-        assert describe(capsys)["Measurements"] == measured[-1]
-    assert measured[0] == measured[1] == measured[2]
 
 
 def test_daemon_comes_before_the_store(
@@ -223,9 +202,7 @@ def test_password_of_a_registry_comes_from_the_auth_file(
 ) -> None:
     """Without it the registry refuses; with the usual file, Docker's, or one that is named, it gives."""
     address = f"127.0.0.1:{free_port()}"
-    (here / "htpasswd").write_text(f"{HTPASSWD}\n")
-    auth = f'auth: {{htpasswd: {{realm: test, path: "{here}/htpasswd"}}}}\n'
-    with serving_registry(tools, here, address, auth):
+    with serving_registry(tools, here, address, password=True):
         words = ["skopeo", "copy", "--dest-tls-verify=false", f"--dest-creds={USER}:{PASSWORD}"]
         words += ["containers-storage:localhost/hello:latest", f"docker://{address}/private:v1"]
         run(words, stored.environment, here)
@@ -246,6 +223,7 @@ def test_password_of_a_registry_comes_from_the_auth_file(
         ]
         run(words, stored.environment, here)
         build(capsys, *source, f"--authfile={own}")
+        assert f"credentials {own}2 does not exist" in refused(capsys, *source, f"--authfile={own}2")
         monkeypatch.setenv("REGISTRY_AUTH_FILE", own)
         build(capsys, *source)
         monkeypatch.delenv("REGISTRY_AUTH_FILE")

@@ -57,6 +57,12 @@ def test_the_file_is_the_same_bytes_every_time(kit: Kit, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.glob("*tar*")) == ["a.tar", "b.tar"]
 
 
+def test_a_device_is_not_replaced_by_a_kit(kit: Kit) -> None:
+    """What is there and is no file stays: /dev/null belongs to everybody on the host."""
+    with pytest.raises(KitError, match="cannot write /dev/null: it is not a file"):
+        export_kit(kit, Path("/dev/null"))
+
+
 def rename(members: Members) -> None:
     """Let a member leave the directory."""
     members[1][0].name = "../cmdline"

@@ -172,6 +172,30 @@ def test_example_gets_its_own_files_and_leaves_the_shared_tree_alone(
     assert listing(base) == before
 
 
+def test_directories_of_the_recipes_files_are_the_same_whatever_the_umask(
+    tmp_path: Path, example: Path, deb: Path
+) -> None:
+    """A directory that only a recipe's file needs is for everybody, as those of packages are."""
+    old = os.umask(0o077)
+    try:
+        with open_example(make_places(tmp_path, deb), example, offline=True) as assembled:
+            modes = {
+                path: stat.S_IMODE((assembled.root / path).stat().st_mode) for path in ("app", "app/main")
+            }
+    finally:
+        os.umask(old)
+    assert modes == {"app": 0o755, "app/main": 0o644}
+
+
+def test_recipe_that_is_not_utf8_is_named(tmp_path: Path, example: Path) -> None:
+    """Recipes and locks are UTF-8 in every locale."""
+    for name, error in (("lock.json", LockError), ("enclave.toml", RecipeError)):
+        with (example / name).open("ab") as file:
+            file.write(b"# \xff")
+        with pytest.raises(error, match=rf"{name} is not UTF-8 at byte \d+$"):
+            assemble_root(make_places(tmp_path, None), example, offline=True)
+
+
 def test_missing_file_of_a_recipe_is_named(tmp_path: Path, example: Path, deb: Path) -> None:
     """A file the recipe names and nobody has is one sentence, not a traceback."""
     (example / "main.sh").unlink()

@@ -5,13 +5,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from cloister.kit import KitMissingError, find_kit
 from cloister.packages import PackageError
+from cloister.places import current_places
 from cloister.trust import initialise
+from container_tools.serving import PASSWORD, USER, free_port, serving_registry
+from container_tools.unpacking import ContainerTools
 from simulators.key_service import INSTANCE, running
 from simulators.soft_token import unpack_softhsm
 
@@ -22,20 +27,16 @@ PAGES = sorted(path for path in (REPOSITORY / "docs/how-to").glob("*.md") if pat
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def surroundings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Give the page on signing what its reader has: a token of his own, and a key service that runs."""
-    if request.node.callspec.params["page"].stem != "sign-an-image":
-        yield {}
-        return
-    (tmp_path / "softhsm").mkdir()
+@contextmanager
+def signing(work: Path) -> Iterator[dict[str, str]]:
+    """Give a token of one's own, and a key service that runs."""
     try:
-        softhsm = unpack_softhsm(tmp_path / "softhsm")
+        softhsm = unpack_softhsm(work)
     except PackageError as error:
         pytest.skip(f"SoftHSM cannot be had: {error}")
-    trust = initialise(tmp_path / "pki", region="us-east-1", instance_id=INSTANCE, now=datetime.now(UTC))
-    (tmp_path / "kms").mkdir()
-    with running(tmp_path / "kms", trust.root_pem_path) as service:
+    trust = initialise(work / "pki", region="us-east-1", instance_id=INSTANCE, now=datetime.now(UTC))
+    (work / "kms").mkdir()
+    with running(work / "kms", trust.root_pem_path) as service:
         yield {
             "PATH": str(softhsm.commands),
             "NITRO_CLI_PKCS11_MODULE": str(softhsm.module),
@@ -47,16 +48,45 @@ def surroundings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dic
         }
 
 
+@contextmanager
+def containers(work: Path, tools: ContainerTools) -> Iterator[dict[str, str]]:
+    """Give the container tools, and a registry with a password."""
+    address = f"127.0.0.1:{free_port()}"
+    with serving_registry(tools, work, address, password=True):
+        yield tools.environment(work / "own") | {
+            "NITRO_CLI_ARTIFACTS": str(work / "artifacts"),
+            "REGISTRY": address,
+            "REGISTRY_USER": USER,
+            "REGISTRY_PASSWORD": PASSWORD,
+        }
+
+
+@pytest.fixture
+def surroundings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Give a page's reader what the page takes for granted."""
+    work = tmp_path / "surroundings"
+    work.mkdir()
+    with ExitStack() as held:
+        match request.node.callspec.params["page"].stem:
+            case "sign-an-image":
+                yield held.enter_context(signing(work))
+            case "build-from-a-container":
+                yield held.enter_context(containers(work, request.getfixturevalue("tools")))
+            case "build-for-another-architecture":
+                try:
+                    find_kit(current_places(), "aarch64")
+                except KitMissingError as error:
+                    pytest.skip(str(error))
+                yield {}
+            case _:
+                yield {}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_page_runs_as_written(
-    page: Path, tmp_path: Path, surroundings: dict[str, str], request: pytest.FixtureRequest
-) -> None:
+def test_page_runs_as_written(page: Path, tmp_path: Path, surroundings: dict[str, str]) -> None:
     """Every command of the page succeeds and no enclave is left."""
     script = "set -eu -o pipefail\n" + "".join(BLOCK.findall(page.read_text()))
     environment = os.environ | surroundings
-    if "buildah" in script:
-        environment |= request.getfixturevalue("tools").environment(tmp_path / "own")
-        environment["NITRO_CLI_ARTIFACTS"] = str(tmp_path / "artifacts")
     found = [
         surroundings.get("PATH"),
         str(Path(sys.executable).parent),

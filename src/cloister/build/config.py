@@ -10,6 +10,7 @@ import json
 import posixpath
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,7 +20,11 @@ from cloister.build.content import BuildError
 MAX_JSON: Final = 1 << 20
 """Bytes of a configuration, manifest or index."""
 _ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
-_FRACTION: Final = re.compile(r"\.(\d{1,6})\d*")
+_FRACTION: Final = re.compile(r"(\.[0-9]{6})[0-9]+")
+_RFC3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+"""A time without zone would be another one on each machine, and Python's versions read more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class ImageConfig:
         """Return what to run; raises BuildError when there is nothing."""
         words = (self.cmd or self.entrypoint) if like_aws else (*self.entrypoint, *self.cmd)
         if not words or not words[0]:
-            raise BuildError("The image names no command to run; give one with --cmd.")
+            raise BuildError("The image names no command to run; 'cloister image build --cmd' gives it one.")
         return words
 
     def inspect(self) -> dict[str, Any] | None:
@@ -158,7 +163,7 @@ def _time(text: str, what: str) -> datetime | None:
     """Read RFC 3339 with nanoseconds, as Go writes it."""
     if not text:
         return None
-    try:
-        return datetime.fromisoformat(_FRACTION.sub(r".\1", text)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BuildError(f"{what} is malformed: created is {text[:40]!r}, which is not a time.") from None
+    if _RFC3339.fullmatch(text):
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(_FRACTION.sub(r"\1", text.upper())).astimezone(UTC)
+    raise BuildError(f"{what} is malformed: created is {text[:40]!r}, which is not a time.")

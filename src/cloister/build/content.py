@@ -142,6 +142,14 @@ class HostFile:
             yield from Region(file, 0, self.size, shown).chunks()
 
 
+def encode_text(text: str, what: str) -> bytes:
+    """Return a word's bytes, also one that was given as bytes that are no UTF-8; raises BuildError."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise BuildError(f"{what} holds half a character, which has no bytes: {text[:100]!a}.") from None
+
+
 def open_region(path: Path) -> tuple[io.BufferedReader, Region]:
     """Open a regular file as a region and return the file to close; raises FileError."""
     try:

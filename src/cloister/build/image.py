@@ -4,14 +4,15 @@ The image is written once as a stream and measured as it passes; the one strict 
 structure, and only then it is signed and given its name. Spec: nitro-tools 2 and 3.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from cloister.build.content import BuildError, open_region
+from cloister.build.content import BuildError, encode_text, open_region
 from cloister.build.layers import Progress
 from cloister.build.output import atomic_output, check_output, check_space
 from cloister.build.ramdisk import boot_ramdisk, customer_ramdisk
@@ -22,7 +23,11 @@ from cloister.eif import BuildMetadata, EifWriter, ImageMetadata, SectionSource,
 from cloister.kit import Kit
 from cloister.measure import Measurements, Measuring
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS: Final = re.compile(r"[0-9]{1,12}")
+"""Digits alone: what other tools take, buildah among them, must be what is taken here."""
+_LAST_SECOND: Final = 253_402_300_799
+"""The end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +97,9 @@ def build_time_from(environ: Mapping[str, str]) -> datetime | None:
     text = environ.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return None
-    try:
-        return datetime.fromtimestamp(int(text), UTC)
-    except (ValueError, OverflowError, OSError):
-        raise BuildError(f"SOURCE_DATE_EPOCH is {text[:40]!r}; expected seconds since 1970.") from None
+    if not _SECONDS.fullmatch(text) or int(text) > _LAST_SECOND:
+        raise BuildError(f"SOURCE_DATE_EPOCH is {text[:40]!r}; expected seconds since 1970, in digits.")
+    return _EPOCH + timedelta(seconds=int(text))
 
 
 def _sections(
@@ -110,7 +114,8 @@ def _sections(
         user=recipe.user,
     )
     # Docker makes a missing working directory in every container it creates, which build-enclave exports
-    source.tree.make_directory(split_path(config.workdir.encode(), "The image's working directory"))
+    where = "The image's working directory"
+    source.tree.make_directory(split_path(encode_text(config.workdir, where), where))
     customer = customer_ramdisk(
         source.tree.root,
         config.command(like_aws=recipe.like_aws),

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +16,8 @@ def check_output(path: Path) -> None:
         raise BuildError(f"The output's directory {path.parent} does not exist.")
     if path.is_dir():
         raise BuildError(f"The output {path} is a directory.")
+    if path.exists() and not path.is_file():  # it would be replaced: /dev/null, for everybody on the host
+        raise BuildError(f"The output {path} is a device, pipe or socket; expected a file.")
 
 
 def check_space(directory: Path, needed: int, what: str) -> None:
@@ -31,18 +33,20 @@ def check_space(directory: Path, needed: int, what: str) -> None:
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` and rename it at the end; a failure leaves nothing."""
+    """Open a temporary file beside ``path`` and rename it at the end; a failure leaves nothing.
+
+    A symbolic link goes on pointing there.
+    """
     check_output(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        file = temporary.open("x+b")
-    except OSError as error:
-        raise BuildError(f"The output {path} cannot be written: {error.strerror}.") from error
-    try:
-        with file:
+    path = Path(os.path.realpath(path))  # resolve() raises for a circle of links
+    check_output(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:  # from before it is made: an interruption may come between any two steps
+        with temporary.open("x+b") as file:
             yield file
         temporary.replace(path)
     except OSError as error:
         raise BuildError(f"The output {path} cannot be written: {os.strerror(error.errno or 0)}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cloister.build.content import BuildError, Literal
+from cloister.build.content import BuildError, Literal, encode_text
 from cloister.build.cpio import CpioArchive, CpioEntry
 from cloister.build.linuxkit import directory_entry, file_entry, rootfs_entries
 from cloister.build.tree import Node
@@ -48,7 +48,7 @@ def customer_ramdisk(
     if workdir not in ("", "/"):
         entries.append(_lines("workdir", "working directory", [workdir]))
     if user not in ("", "root", "0", "0:0", "root:root"):
-        if len(user.encode()) > _MAX_USER:
+        if len(encode_text(user, "The image's user")) > _MAX_USER:
             raise BuildError(f"The image's user is {user[:100]!r}; expected at most {_MAX_USER} bytes.")
         entries.append(_lines("user", "user", [user]))
     return CpioArchive(entries)
@@ -61,7 +61,7 @@ def _lines(name: str, what: str, items: Sequence[str]) -> CpioEntry:
             raise BuildError(
                 f"The image's {what} holds a line break or NUL, which an enclave cannot be given: {item!r}."
             )
-    text = "".join(f"{item}\n" for item in items).encode("utf-8", "surrogateescape")
+    text = encode_text("".join(f"{item}\n" for item in items), f"The image's {what}")
     if len(text) >= MAX_TEXT or len(items) > MAX_LINES:
         raise BuildError(
             f"The image's {what} is {len(text)} bytes in {len(items)} parts; "

@@ -5,6 +5,7 @@ skopeo spells them (containers-transports(5)); a bare path is looked at. What is
 brings here first.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -54,8 +55,8 @@ class SourceName:
         if transport in ("oci", "oci-archive", "docker-archive") and not path.exists():
             head, _, reference = rest.partition(":")
             path = Path(head)
-        if path == Path() and not (rest if transport else text).startswith("."):
-            raise BuildError(f"The source {text!r} names nothing; this directory is called '.'.")
+        if not (rest if transport else text):  # an unset variable of a script, which Path reads as "."
+            raise BuildError(f"The source {text!r} names nothing; expected a file, a directory or an image.")
         if not path.exists():
             raise BuildError(f"The source {path} does not exist.")
         return cls(transport, path, reference)
@@ -82,6 +83,8 @@ def open_source(
     with ExitStack() as held:
         opener = _Opener(scratch, limits, held, progress)
         if name.path.is_dir():
+            if name.transport in ("", "dir") and not _is_layout(name):
+                _check_apart(name.path, scratch)
             yield _open_directory(name, architecture, limits, held, opener)
         else:
             yield _open_archive(name, architecture, limits, held, opener)
@@ -109,11 +112,23 @@ class _Opener:
         return unpacked
 
 
+def _is_layout(name: SourceName) -> bool:
+    looks_oci = (name.path / "oci-layout").is_file() and (name.path / "index.json").is_file()
+    return name.transport == "oci" or (not name.transport and looks_oci)
+
+
+def _check_apart(source: Path, output: Path) -> None:
+    """Refuse a directory that the next build would find this one's image in; raises BuildError."""
+    if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(source)):
+        raise BuildError(
+            f"The output lies in the source {source}, and would be part of its next image: put it elsewhere."
+        )
+
+
 def _open_directory(
     name: SourceName, architecture: str, limits: Limits, held: ExitStack, opener: _Opener
 ) -> Source:
-    looks_oci = (name.path / "oci-layout").is_file() and (name.path / "index.json").is_file()
-    if name.transport == "oci" or (not name.transport and looks_oci):
+    if _is_layout(name):
         image = read_oci(DirectoryStore(name.path, held), name.reference, architecture)
         return _merge(str(name.path), image, limits, opener)
     if name.transport in ("", "dir"):

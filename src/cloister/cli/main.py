@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cloister import __version__
 from cloister.cli.streams import flush_help, open_closed_streams, silence_both, tell_failure
+from cloister.cli.table import plain
 from cloister.errors import CloisterError
 
 VERBS = {
@@ -89,8 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush_help()
         raise
     except CloisterError as error:
+        said = "\n".join(
+            plain(line) for line in str(error).splitlines()
+        )  # it may quote a name from elsewhere
         with suppress(OSError):
-            print(f"cloister: {error}", file=sys.stderr, flush=True)
+            print(f"cloister: {said}", file=sys.stderr, flush=True)
         return 1
     except BrokenPipeError:
         silence_both()

@@ -1,5 +1,7 @@
 """Standard streams that are closed, that nobody reads, or that cannot be written."""
 
+import codecs
+import io
 import os
 import sys
 from contextlib import suppress
@@ -9,9 +11,18 @@ _LAST_STANDARD: Final = 2
 
 
 def open_closed_streams() -> None:
-    """Give closed standard streams a place to go, before files of ours take their numbers."""
-    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
-        return
+    """Give closed standard streams a place to go, before files of ours take their numbers.
+
+    What the locale cannot spell is spelled out, for names come from everywhere; bytes that are no UTF-8 stay.
+    """
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _open_closed()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+def _open_closed() -> None:
     while (handle := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
         continue
     os.close(handle)

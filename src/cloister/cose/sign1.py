@@ -6,10 +6,11 @@ Not here: detached payloads, other headers than the algorithm, COSE_Sign.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -76,11 +77,20 @@ class Sign1:
         return encode_cbor([self.protected, self.unprotected, self.payload, self.signature])
 
     @classmethod
-    def sign(cls, payload: bytes, private_key: ec.EllipticCurvePrivateKey) -> Self:
-        """Sign with the algorithm that belongs to the key's curve; raise CoseError for other curves."""
+    def sign(
+        cls, payload: bytes, private_key: ec.EllipticCurvePrivateKey, *, deterministic: bool = False
+    ) -> Self:
+        """Sign with the algorithm that belongs to the key's curve; raise CoseError for other curves.
+
+        ``deterministic``: the same signature for the same payload and key (RFC 6979), if OpenSSL has it.
+        """
         algorithm = _algorithm_of(private_key.curve)
         protected = encode_cbor({ALGORITHM_HEADER: algorithm.identifier})
-        der = private_key.sign(_to_be_signed(protected, payload), ec.ECDSA(algorithm.hash))
+        scheme = ec.ECDSA(algorithm.hash)
+        if deterministic:
+            with suppress(UnsupportedAlgorithm):  # OpenSSL before 3.2
+                scheme = ec.ECDSA(algorithm.hash, deterministic_signing=True)
+        der = private_key.sign(_to_be_signed(protected, payload), scheme)
         r, s = decode_dss_signature(der)
         raw = r.to_bytes(algorithm.size, "big") + s.to_bytes(algorithm.size, "big")
         return cls(protected, {}, payload, raw)

@@ -39,11 +39,14 @@ def verify_signature(section: SignatureSection, pcr0: bytes, now: datetime | Non
 
 
 def sign_pcr0(pcr0: bytes, certificate_pem: bytes, private_key: EllipticCurvePrivateKey) -> SignatureSection:
-    """Sign with ES256, ES384 or ES512 by the key's curve; raises SignatureError, also on a foreign key."""
+    """Sign with ES256, ES384 or ES512 by the key's curve; raises SignatureError, also on a foreign key.
+
+    The same image and key give the same signature: decision 0159.
+    """
     certificate = load_signing_certificate(certificate_pem)
     check_key(certificate, private_key.public_key())
     try:
-        envelope = Sign1.sign(encode_pcr_info(pcr0), private_key)
+        envelope = Sign1.sign(encode_pcr_info(pcr0), private_key, deterministic=True)
     except CoseError as error:
         raise SignatureError(f"The image cannot be signed: {error}.") from error
     section = SignatureSection(certificate_pem, envelope.to_bytes())

@@ -132,6 +132,8 @@ def _copied(errand: _Errand, place: str, *, local: bool) -> Fetched:
     words = [*_skopeo(errand, "fetch"), "--override-os", "linux", "--override-arch", errand.platform]
     words += ["copy", "--retry-times", "2"]
     if not local and (authfile := errand.options.authfile or _docker_config(errand.environ)) is not None:
+        if not authfile.is_file():
+            raise FetchError(f"The file of registry credentials {authfile} does not exist.")
         words += ["--src-authfile", str(authfile.absolute())]
     if errand.options.tls_verify is not None and not local:
         words += [f"--src-tls-verify={'true' if errand.options.tls_verify else 'false'}"]

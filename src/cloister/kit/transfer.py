@@ -17,6 +17,8 @@ MEMBERS = (MANIFEST, *FILES)
 def export_kit(kit: Kit, output: Path) -> None:
     """Write a kit to one file, deterministically; KitError if it is damaged or the file cannot be written."""
     kit.verify()
+    if output.exists() and not output.is_file():  # it would be replaced: /dev/null, for everybody on the host
+        raise KitError(f"cannot write {output}: it is not a file")
     partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:
         with tarfile.open(partial, "x", format=tarfile.USTAR_FORMAT) as archive:

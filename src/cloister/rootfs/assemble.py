@@ -24,7 +24,16 @@ from cloister.rootfs.archive import Progress, fetch_packages, lock_packages, ope
 from cloister.rootfs.lock import Lock, read_lock
 from cloister.rootfs.program import compile_program
 from cloister.rootfs.recipe import LOCK_NAME, RECIPE_NAME, Recipe, RecipeError, read_recipe
-from cloister.rootfs.tree import MODULES, copy_library, library_files, link_tree, normalise, precompile, prune
+from cloister.rootfs.tree import (
+    MODULES,
+    copy_library,
+    library_files,
+    link_tree,
+    make_directories,
+    normalise,
+    precompile,
+    prune,
+)
 from cloister.rootfs.wheels import fetch_wheels, lock_wheels, unpack_wheel
 
 RULES = 1
@@ -146,7 +155,7 @@ def open_example(
         for path, source in recipe.files:
             target = root / path
             target.unlink(missing_ok=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(target.parent, root)
             try:
                 shutil.copyfile(directory / source, target)
             except OSError as error:
@@ -155,6 +164,7 @@ def open_example(
                 ) from error
             target.chmod(0o644)
         for path, source in recipe.programs:
+            make_directories((root / path).parent, root)
             compile_program(directory / source, root / path, architecture)
         yield Assembled(root, recipe.cmd, recipe.env)
 

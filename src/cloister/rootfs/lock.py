@@ -80,9 +80,11 @@ class Lock:
 def read_lock(path: Path) -> Lock:
     """Read a lock file; LockError names the file and what is wrong with it."""
     try:
-        return Lock.from_json(path.read_text())
+        return Lock.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise LockError(f"the lock file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LockError(f"the lock file {path} is not UTF-8 at byte {error.start}") from error
     except LockError as error:
         raise LockError(f"{path}: {error}") from error
 

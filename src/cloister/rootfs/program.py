@@ -21,7 +21,6 @@ def compile_program(source: Path, target: Path, architecture: str) -> None:
     if compiler is None:
         advice = "apt-get install gcc libc6-dev" if own else f"run 'cloister setup --arch {architecture}'"
         raise RecipeError(f"{source.name} needs a C compiler for {architecture}: {advice}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     words = [compiler, "-static", "-Os", "-s", "-Wall", "-Wl,--build-id=none", "-o", str(target), source.name]
     try:
         done = subprocess.run(

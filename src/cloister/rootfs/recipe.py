@@ -79,9 +79,11 @@ def read_recipe(directory: Path) -> Recipe:
     """Read ``enclave.toml`` in a directory; RecipeError names the file."""
     path = directory / RECIPE_NAME
     try:
-        return Recipe.from_toml(path.read_text())
+        return Recipe.from_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"the recipe {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"the recipe {path} is not UTF-8 at byte {error.start}") from error
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 

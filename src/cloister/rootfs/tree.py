@@ -114,6 +114,14 @@ def normalise(root: Path) -> None:
             path.chmod(0o755 if runs else 0o644)
 
 
+def make_directories(directory: Path, root: Path) -> None:
+    """Make the directories down to one below ``root`` where they are missing, whatever the umask is."""
+    for path in reversed([directory, *directory.parents]):
+        if path.is_relative_to(root) and not path.exists():
+            path.mkdir()
+            path.chmod(0o755)
+
+
 def link_tree(source: Path, target: Path) -> None:
     """Make a second tree of the same files (hard links: nothing is copied); for adding files to."""
     try:

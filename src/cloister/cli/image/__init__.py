@@ -7,6 +7,7 @@ from typing import Final
 from cloister.cli.image import build, describe, diff, lint, ls, policy, unpack, verify
 from cloister.cli.image.build import (
     add_signing_arguments,
+    given_text,
     load_custom_metadata,
     load_signer,
     parse_command,
@@ -18,6 +19,7 @@ __all__ = [
     "HELP",
     "add_arguments",
     "add_signing_arguments",
+    "given_text",
     "load_custom_metadata",
     "load_signer",
     "parse_command",

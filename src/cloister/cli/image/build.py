@@ -49,6 +49,19 @@ A directory with an enclave.toml is assembled from pinned packages first, see ex
 Temporary space: compressed layers (or a compressed tar) take their unpacked size in the output's directory,
 beside the image; a fetched image takes its own size in $NITRO_CLI_ARTIFACTS (~/.cache/cloister/artifacts)."""
 
+_TEXTS: Final = (
+    ("--cmd", "COMMAND", "what to run: shell words or a JSON array; replaces the image's CMD"),
+    (
+        "--entrypoint",
+        "COMMAND",
+        "what CMD's words are given to; replaces the image's ENTRYPOINT and drops its CMD",
+    ),
+    ("--workdir", "DIR", "where it runs; replaces the image's WORKDIR"),
+    ("--user", "U[:G]", "whom it runs as; replaces the image's USER"),
+    ("--name", "N", "image name in the metadata"),
+    ("--version", "V", "image version in the metadata"),
+)
+
 MAX_METADATA: Final = 4096
 """Bytes of a metadata file, as nitro-cli has it."""
 
@@ -76,21 +89,16 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="use the kit of this architecture; default: this host's",
     )
+    for option, metavar, meaning in _TEXTS:
+        parser.add_argument(option, metavar=metavar, type=given_text, help=meaning)
     parser.add_argument(
-        "--cmd", metavar="COMMAND", help="what to run: shell words or a JSON array; replaces the image's CMD"
+        "--env",
+        metavar="K=V",
+        action="append",
+        default=[],
+        type=given_text,
+        help="set a variable; repeatable",
     )
-    parser.add_argument(
-        "--entrypoint",
-        metavar="COMMAND",
-        help="what CMD's words are given to; replaces the image's ENTRYPOINT and drops its CMD",
-    )
-    parser.add_argument("--workdir", metavar="DIR", help="where it runs; replaces the image's WORKDIR")
-    parser.add_argument("--user", metavar="U[:G]", help="whom it runs as; replaces the image's USER")
-    parser.add_argument(
-        "--env", metavar="K=V", action="append", default=[], help="set a variable; repeatable"
-    )
-    parser.add_argument("--name", metavar="N", default="", help="image name in the metadata")
-    parser.add_argument("--version", metavar="V", default="", help="image version in the metadata")
     parser.add_argument("--metadata", metavar="FILE", type=Path, help="JSON to carry in the metadata")
     parser.add_argument(
         "--compat",
@@ -143,8 +151,8 @@ def build_from(args: argparse.Namespace, output: Path, signer: Signer | None = N
         entrypoint=None if args.entrypoint is None else parse_command(args.entrypoint, empty=True),
         workdir=args.workdir,
         user=args.user,
-        name=args.name,
-        version=args.version,
+        name=args.name or "",
+        version=args.version or "",
         custom=load_custom_metadata(args.metadata),
         like_aws=args.compat == "aws",
         build_time=build_time_from(os.environ),
@@ -195,6 +203,11 @@ def _kit(prefix: str | None, architecture: str) -> Kit:
     return (
         find_kit(current_places(), architecture) if prefix is None else choose_kit(current_places(), prefix)
     )
+
+
+def given_text(argument: str) -> str:
+    """Read an argument as UTF-8 in every locale: what the shell passed on is what the image gets."""
+    return os.fsencode(argument).decode("utf-8", "surrogateescape")
 
 
 def parse_command(text: str, *, empty: bool = False) -> list[str]:

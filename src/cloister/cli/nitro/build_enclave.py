@@ -14,6 +14,7 @@ from pathlib import Path
 from cloister.build import Progress, Recipe, build_image, build_time_from, check_output
 from cloister.cli.fetching import fetched_source
 from cloister.cli.image import (
+    given_text,
     load_custom_metadata,
     load_signer,
     terminable,
@@ -63,8 +64,8 @@ def run(args: Arguments) -> int:
     print("Start building the Enclave Image...", file=sys.stderr)
     with nitro_errors(_ACTION, "E48"):
         recipe = Recipe(
-            name=args.name or "",
-            version=args.version or "",
+            name=given_text(args.name or ""),
+            version=given_text(args.version or ""),
             custom=load_custom_metadata(None if args.metadata is None else Path(args.metadata)),
             like_aws=True,
             build_time=build_time_from(os.environ),
