@@ -136,7 +136,8 @@ def test_signatures_are_compared() -> None:
     pems = [self_signed(key).public_bytes(Encoding.PEM) for key in keys]
     pcr0 = measure(image()).pcr0
     one, again, other = (
-        image(more=[(SIGNATURE, sign_pcr0(pcr0, pems[n], keys[n]).to_bytes())]) for n in (0, 0, 1)
+        image(more=[(SIGNATURE, sign_pcr0(register, pems[n], keys[n]).to_bytes())])
+        for register, n in ((pcr0, 0), (bytes(48), 0), (pcr0, 1))
     )
     assert [(found.registers, found.where, found.attribute) for found in compare(image(), one)] == [
         ((8,), "signature", "certificate")
