@@ -45,7 +45,8 @@ An image's name that is no file here is looked for in a Docker daemon, in this h
 its registry; docker://NAME, docker-daemon:NAME and containers-storage:NAME say where.
 A directory with an enclave.toml is assembled from pinned packages first, see examples/secret.
 Temporary space: compressed layers (or a compressed tar) take their unpacked size in the output's directory,
-beside the image; a fetched image takes up to twice its own size in $NITRO_CLI_ARTIFACTS (~/.cache/cloister/artifacts)."""
+beside the image; a fetched image takes up to twice its own size in $NITRO_CLI_ARTIFACTS
+(default: ~/.cache/cloister/artifacts)."""
 
 MAX_METADATA: Final = 4096
 """Bytes of a metadata file, as nitro-cli has it."""
