@@ -5,12 +5,14 @@ import sys
 from boot import bench_boot
 from describe import bench_describe
 from documents import bench_documents
+from images import bench_images
 from verifications import bench_verifications
 
 BENCHES = {
     "boot": bench_boot,
     "describe": bench_describe,
     "documents": bench_documents,
+    "images": bench_images,
     "verifications": bench_verifications,
 }
 

@@ -135,11 +135,19 @@ class HostFile:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise BuildError(f"{shown} cannot be read: {error.strerror}.") from error
-        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size != self.size:
                 raise BuildError(f"{shown} changed while the image was being built.")
-            yield from Region(file, 0, self.size, shown).chunks()
+            position = 0
+            while position < self.size:
+                chunk = os.pread(descriptor, min(CHUNK, self.size - position), position)
+                if not chunk:
+                    raise BuildError(f"{shown} became shorter while it was being read.")
+                position += len(chunk)
+                yield chunk
+        finally:
+            os.close(descriptor)
 
 
 def encode_text(text: str, what: str) -> bytes:

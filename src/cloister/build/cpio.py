@@ -12,7 +12,8 @@ from typing import Final
 from cloister.build.content import BuildError, Content, Literal
 from cloister.build.tree import MAX_PATH, Kind
 
-_MAGIC: Final = b"070701"
+_NUMBERS: Final = b"070701" + 13 * b"%08x"
+"""The magic and the header's fields."""
 _HEADER_SIZE: Final = 110
 _MAX_FILE: Final = 0xFFFFFFFF
 """Bytes: the format's size field has eight hexadecimal digits."""
@@ -64,8 +65,7 @@ class CpioEntry:
 
 def _head(name: bytes, fields: Iterable[int]) -> bytes:
     """Return a header in the order of cpio(5), with its name."""
-    numbers = b"".join(b"%08x" % value for value in (*fields, len(name) + 1, 0))
-    head = _MAGIC + numbers + name
+    head = _NUMBERS % (*fields, len(name) + 1, 0) + name
     return head.ljust(_aligned(len(head) + 1), b"\0")
 
 

@@ -27,13 +27,11 @@ from cloister.build import (
 from cloister.cli.fetching import add_fetch_arguments, fetch_options, fetched_source
 from cloister.cli.image.describe import print_registers
 from cloister.cli.image_progress import shown_progress
-from cloister.cli.passphrase import ask_pin
 from cloister.fetch import image_named
 from cloister.kit import ARCHITECTURES, Kit, choose_kit, find_kit
 from cloister.measure import Measurements
 from cloister.places import current_places
 from cloister.rootfs import RECIPE_NAME, open_example
-from cloister.signers import PIN_VARIABLE, open_signer
 
 SUMMARY: Final = "build an image from a source"
 DESCRIPTION: Final = """Build an enclave image.
@@ -47,7 +45,8 @@ An image's name that is no file here is looked for in a Docker daemon, in this h
 its registry; docker://NAME, docker-daemon:NAME and containers-storage:NAME say where.
 A directory with an enclave.toml is assembled from pinned packages first, see examples/secret.
 Temporary space: compressed layers (or a compressed tar) take their unpacked size in the output's directory,
-beside the image; a fetched image takes its own size in $NITRO_CLI_ARTIFACTS (~/.cache/cloister/artifacts)."""
+beside the image; a fetched image takes up to twice its own size in $NITRO_CLI_ARTIFACTS
+(default: ~/.cache/cloister/artifacts)."""
 
 _TEXTS: Final = (
     ("--cmd", "COMMAND", "what to run: shell words or a JSON array; replaces the image's CMD"),
@@ -239,6 +238,9 @@ def load_signer(certificate: str | Path | None, private_key: str | None) -> Sign
     """Open the certificate and key that a command names, if any; the command line has both or neither."""
     if certificate is None or private_key is None:
         return None
+    from cloister.cli.passphrase import ask_pin  # noqa: PLC0415 - what signs nothing starts sooner
+    from cloister.signers import PIN_VARIABLE, open_signer  # noqa: PLC0415
+
     ask = partial(ask_pin, variable=PIN_VARIABLE)
     return open_signer(Path(certificate), private_key, now=datetime.now(UTC), ask=ask)
 
