@@ -52,6 +52,7 @@ def tools() -> ContainerTools:
 EXPECTED_SKIPS = (
     "genuine vectors are absent",
     "SoftHSM cannot be had",
+    "this user may not lock memory",
     "mounting a disk needs root",
     "a Docker daemon needs root",
     "systemd-analyze is absent",

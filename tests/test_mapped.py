@@ -1,12 +1,25 @@
 """Views of files: every byte once, and the process keeps little of what it has gone through."""
 
 import mmap
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cloister.mapped import PIECE, RESIDENT, pieces, release
+
+LOCKED = """
+import ctypes, mmap, sys
+from cloister.mapped import pieces
+if ctypes.CDLL(None).mlockall(7):  # current, future, on fault: a supervisor's
+    sys.exit(77)
+with open(sys.argv[1], "rb") as file:
+    mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+print(sum(len(piece) for piece in pieces(memoryview(mapping))))
+"""
 
 
 def resident(path: Path) -> int:
@@ -49,3 +62,19 @@ def test_a_private_copys_changes_are_not_lost(tmp_path: Path) -> None:
     mapping[:4] = b"mine"
     release(memoryview(mapping).toreadonly())
     assert mapping[:4] == b"mine"
+
+
+def test_locked_memory_is_gone_through_too(tmp_path: Path) -> None:
+    """A supervisor locks what it maps, so that it is never swapped: nothing is let go of, nothing fails."""
+    (tmp_path / "file").write_bytes(bytes(2 * PIECE + 1))
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKED, tmp_path / "file"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode == 77:
+        pytest.skip("this user may not lock memory")
+    assert (done.returncode, done.stdout) == (0, f"{2 * PIECE + 1}\n"), done.stderr
