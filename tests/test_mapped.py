@@ -1,5 +1,6 @@
 """Views of files: every byte once, and the process keeps little of what it has gone through."""
 
+import ctypes
 import mmap
 import re
 from pathlib import Path
@@ -49,3 +50,18 @@ def test_a_private_copys_changes_are_not_lost(tmp_path: Path) -> None:
     mapping[:4] = b"mine"
     release(memoryview(mapping).toreadonly())
     assert mapping[:4] == b"mine"
+
+
+def test_locked_memory_is_gone_through_too(tmp_path: Path) -> None:
+    """Pages that are locked, as a supervisor's are, cannot be let go of, and are read all the same."""
+    path = tmp_path / "locked"
+    path.write_bytes(bytes(PIECE + 1))
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    libc = ctypes.CDLL(None)
+    (line,) = (line for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line)
+    start = ctypes.c_void_p(int(line.partition("-")[0], 16))
+    assert libc.mlock(start, ctypes.c_size_t(4096)) == 0
+    with pytest.raises(OSError, match="Invalid argument"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+    assert b"".join(pieces(memoryview(mapping))) == bytes(PIECE + 1)

@@ -6,6 +6,7 @@ lets go of them. Dropping them loses nothing: what is needed again comes back fr
 
 import mmap
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 PIECE: Final = 1 << 20
@@ -33,4 +34,5 @@ def release(view: memoryview) -> None:
     mapping = view.obj
     # a mapping that can be written may be a private copy, whose changes would be lost
     if isinstance(mapping, mmap.mmap) and memoryview(mapping).readonly:
-        mapping.madvise(mmap.MADV_DONTNEED)
+        with suppress(OSError):  # a process that locks its memory keeps it: the supervisor does
+            mapping.madvise(mmap.MADV_DONTNEED)
