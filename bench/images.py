@@ -25,7 +25,7 @@ from cloister.kit import find_kit
 from cloister.places import current_places
 
 SIZES = {"64 MB": 64_000_000, "1 GB": 1_000_000_000}
-ROUNDS = {"64 MB": 15, "1 GB": 5}
+ROUNDS = {"64 MB": 9, "1 GB": 5}
 CHUNK = 1 << 20
 CLOISTER = Path(sys.executable).with_name("cloister")
 HERE = Path(__file__).parent
